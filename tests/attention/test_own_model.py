@@ -45,8 +45,15 @@ def sharp(kernel):
     return run
 
 
+@pytest.fixture
+def kernels(monkeypatch):
+    "The kernels that a test registers are gone after it"
+    for kinds in AttentionInterface, AttentionMaskInterface:
+        monkeypatch.setattr(kinds, '_global_mapping', dict(kinds._global_mapping))
+
+
 @pytest.fixture(params=['own name', 'over sdpa', 'eager patched', 'torch patched'])
-def changed(request, folders, monkeypatch):
+def changed(request, folders, kernels, monkeypatch):
     "A model whose kernel is the user's own"
     vlm = VLM.from_pretrained(folders('llava'))
     if request.param == 'own name':
@@ -67,8 +74,7 @@ def changed(request, folders, monkeypatch):
         monkeypatch.setattr(
             modeling_llama, 'eager_attention_forward', sharp(modeling_llama.eager_attention_forward)
         )
-    yield User(vlm, [WIDE])
-    AttentionInterface.register('sdpa', sdpa_attention_forward)
+    return User(vlm, [WIDE])
 
 
 def test_kernel_of_ones_own(changed):
@@ -86,7 +92,7 @@ def test_kernel_of_ones_own(changed):
 
 
 @pytest.mark.parametrize('name', ['flash_attention_2', 'flex_attention', 'stock_under_another_name'])
-def test_stock_kernel_is_replaced(name, folders, llava):
+def test_stock_kernel_is_replaced(name, folders, llava, kernels):
     "Inside a block the model runs SDPA: the rows are its own, a note says so once, and outside it runs as it was set"
     AttentionInterface.register('stock_under_another_name', sdpa_attention_forward)
     user = User(VLM.from_pretrained(folders('llava')))
