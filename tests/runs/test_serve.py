@@ -86,10 +86,16 @@ def address(place):
         p.communicate()
 
 
+def logged(place):
+    "Lines of the log; none before the first answer"
+    path = place / 'log' / 'records.jsonl'
+    return path.read_text().splitlines() if path.exists() else []
+
+
 def test_answers_as_python(address, place, load, shell):
     """Each method answers as in Python, to a question and to a chat; the log has its box and the baseline's
     answer, which `carve report` reads; of the images nothing is kept"""
-    vlm = load('carve-tiny')
+    vlm, before = load('carve-tiny'), logged(place)
     for spec in 'none', 'carve:p=.1:K=2', "lookup:suffix='Use one word, please.'":
         method = make_method(spec, max_new_tokens=4)
         if 'suffix' not in spec:
@@ -111,20 +117,10 @@ def test_answers_as_python(address, place, load, shell):
     ours = [dict(role=role, content=text) for role, text in zip(('system', 'user'), texts)]
     here = make_method('lookup', suffix=None, max_new_tokens=4)(vlm, [SCENES[2].image], messages=ours)
     assert ask(address, model='lookup', messages=chat).choices[0].message.content == str(here)
-    run = load_run(place / 'log')
-    assert len(run.records) == 7 == len({r['id'] for r in run.records})
+    assert len(logged(place)) == len(before) + 7 == len({r['id'] for r in load_run(place / 'log').records})
     out = shell('report', place / 'log')[1]
     assert 'lookup' in out and 'not scored' in out
     assert 'base64' not in (place / 'log' / 'records.jsonl').read_text()
-
-
-def test_load(address):
-    "16 requests at once are all answered, one after another, and each is told how many were before it"
-    with ThreadPoolExecutor(16) as pool:
-        replies = [*pool.map(lambda i: ask(address, SCENES[i % 4]), range(16))]
-    alone = [ask(address, scene).choices[0].message.content for scene in SCENES]
-    assert [reply.choices[0].message.content for reply in replies] == alone * 4
-    assert max(reply.carve['ahead'] for reply in replies) > 4
 
 
 FAR = [
@@ -309,6 +305,35 @@ def test_a_log_that_cannot_be_written(load, tmp_path):
 @pytest.fixture(scope='module')
 def server(load):
     return MethodServer(load('llava'))
+
+
+def test_load(load, monkeypatch):
+    "16 requests at once are all answered, one after another, and each is told how many were before it"
+    server, full = MethodServer(load('carve-tiny')), threading.Event()
+    read, answer, arrived, inside, most = server.read, server.answer, [], [], []
+
+    def count_arrivals(body):
+        arrived.append(body)
+        if len(arrived) == 16:
+            full.set()
+        return read(body)
+
+    def answer_when_full(request, deadline):
+        assert full.wait(60)
+        inside.append(request)
+        most.append(len(inside))
+        try:
+            return answer(request, deadline)
+        finally:
+            inside.remove(request)
+
+    with serving(server) as address, ThreadPoolExecutor(16) as pool:
+        alone = [ask(address, scene).choices[0].message.content for scene in SCENES]
+        monkeypatch.setattr(server, 'read', count_arrivals)
+        monkeypatch.setattr(server, 'answer', answer_when_full)
+        replies = [*pool.map(lambda i: ask(address, SCENES[i % 4]), range(16))]
+    assert [reply.choices[0].message.content for reply in replies] == alone * 4
+    assert sorted(reply.carve['ahead'] for reply in replies) == [*range(16)] and {*most} == {1}
 
 
 def test_limits(server, monkeypatch):
