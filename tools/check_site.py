@@ -1,11 +1,13 @@
 """Look at a built site: every link inside it leads somewhere, every image is there and has words, nothing is loaded from another
-host, no output is an error. Usage: python tools/check_site.py FOLDER"""
+host, no output is an error, no heading of a table shows its formula or code as it was typed. Usage: python tools/check_site.py FOLDER"""
 
+import re
 import sys
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 from bs4 import BeautifulSoup
 
+TYPED = re.compile(r'\$.+\$|`.+`')  # of Markdown, which a table of pandas does not read
 LOADED = {
     'script': 'src',
     'link': 'href',
@@ -53,6 +55,8 @@ def check(root):
             if not o.get('alt', '').strip()
         )
         yield from (f'{name}: an output is an error' for _ in soup.select('.traceback'))
+        headings = [th.get_text() for th in soup.find_all('th') if not th.find(class_='math')]
+        yield from (f'{name}: a heading as it was typed: {text}' for text in headings if TYPED.search(text))
     for css in root.rglob('*.css'):
         if 'url(http' in css.read_text(encoding='utf-8'):
             yield f'{css.relative_to(root)}: asks another host'
