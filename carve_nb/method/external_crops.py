@@ -46,7 +46,9 @@ def load_tool(
         )
     options = dict(local_files_only=not download)
     try:
-        loaded = getattr(transformers, kind).from_pretrained(model, use_safetensors=True, **options)
+        loaded = getattr(transformers, kind).from_pretrained(
+            model, use_safetensors=True, adapter_kwargs=options, **options
+        )
         return loaded.to(device).eval(), AutoProcessor.from_pretrained(model, **options)
     except (OSError, ValueError) as e:
         hint = '' if download else ' If it is not on this machine: download=True would fetch it.'
