@@ -95,8 +95,11 @@ def fits(value: object, kind: object) -> bool:
 
 
 # %% ../../nbs/library/method/01_settings.ipynb #f8706dbd
+_QUERIES = Query, Query | None
+
+
 def _takes_words(setting: Field, value: object) -> bool:
-    return isinstance(value, str) and setting.type in (Query, Query | None)
+    return isinstance(value, str) and setting.type in _QUERIES
 
 
 def check_fields(method: Any):
@@ -106,7 +109,7 @@ def check_fields(method: Any):
         fit = fits(value, setting.type)
         if fit and limits and value is not None:
             fit = limits['low'] <= value <= limits['high']
-        if not fit or (isinstance(value, (list, tuple)) and not value):
+        if not fit or (setting.type in _QUERIES and value in ([], ())):
             word = f'; for the word itself {setting.name}=[{value!r}]' if _takes_words(setting, value) else ''
             raise CarveError(f'{setting.name}={value!r}: use {field_range(setting)}{word}')
         if setting.type == Layers and isinstance(value, str):
