@@ -109,7 +109,8 @@ def applying(vlm: VLM, edit: Edit) -> Iterator[Edit]:
     with hooked(edit, vlm.decoder):
         yield edit
     wanted = ([] if edit.after is None else [edit.after]) if edit.at is None else edit.at
-    unread = [r for r in wanted if r < edit.first or edit.at and r >= edit.length]
+    end = edit.length if edit.at else edit.length + 1  # an answer of one token ends before it is read
+    unread = [r for r in wanted if not edit.first <= r < end]
     if edit.passes and edit.at != [] and not unread:
         return
     raise CarveError(

@@ -186,6 +186,11 @@ def lay_weights(rows: RecordedRows, a: Tensor, image: int | None = None, tiles: 
 
     The raster covers padding outside the image too, so no weight is lost and the sum stays. The weights
     of an image with one view are returned as they are. Arguments as of `views`."""
+    columns = sum(map(len, rows.spans))
+    if a.shape[-1] != columns:
+        raise CaptureError(
+            f'{a.shape[-1]} weights for {columns} image tokens: give one for each, such as rows.attn[0].'
+        )
     at = views_of(rows, image, tiles)
     if len(at) == 1:
         return a[..., columns_of(rows, at[0])]
@@ -264,6 +269,11 @@ def places_of(rows: RecordedRows, layers: Layers = None) -> list[int]:
 
 def keep_rows(rows: Rows, layers: Layers, steps: str = 'all') -> Rows:
     "Keep the rows of some layers, and of the 'first' step, the 'last' or 'all' that are here, alone"
+    choose(steps, STEPS, 'steps')
+    if steps != 'all' and rows.steps not in ('all', steps):
+        raise CaptureError(
+            f"These are rows of the {rows.steps} step, not of the {steps}: capture with steps={steps!r} or 'all'."
+        )
     at = places_of(rows, layers)
     question = None if rows.question is None else rows.question[:, at]
     return replace(

@@ -8,9 +8,9 @@ __all__ = ['grow_box', 'box_regions', 'Crop', 'whole_crop', 'rest_mask', 'enlarg
 # %% ../../nbs/library/method/01_crop.ipynb #c20b0003
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import repeat
 import numpy as np
 from PIL import Image
+from ..core.errors import CarveError
 from ..core.image import Box, Size, box_index, box_size
 from ..core.plotting import black_out, keep_mask, panels_html
 from ..formulas.threshold import Region
@@ -41,8 +41,11 @@ def box_regions(
     """Make regions of the parts of boxes that lie in the image; of a box outside there is none.
 
     Without scores all are 1."""
+    scores = [1.0] * len(boxes) if scores is None else scores
+    if len(scores) != len(boxes):
+        raise CarveError(f'{len(scores)} scores for {len(boxes)} boxes: give one for each.')
     regions = []
-    for box, score in zip(boxes, scores or repeat(1.0)):
+    for box, score in zip(boxes, scores):
         corners = *np.floor(box[:2]), *np.ceil(box[2:])
         inside = tuple(np.clip(corners, 0, [*size, *size]).astype(int).tolist())
         width, height = map(int, box_size(inside))

@@ -401,7 +401,8 @@ def fill_chat(stock: StockModel, ask: Ask, images_read: Sequence[ReadImage] = ()
         texts = [text.replace(number.format(0), number.format(i), 1) for i, text in enumerate(texts)]
     laid = processor.get_text_with_replacements([lay_chat(processor, chat, images)], texts)[0][0]
     enc, names = encode_chat(stock.tokenizer, laid.replace(PLACE, ask.words))
-    ids, start = enc['input_ids'], laid.index(PLACE) + ask.words.index(ask.text)
+    ids, start = enc['input_ids'], laid.index(PLACE)
+    start += len(ask.words) - len(ask.text) if ask.question_last else 0
     inputs = dict(input_ids=ids, attention_mask=enc['attention_mask']) | join_images(stock, images_read, ids)
     return Prompt(
         inputs=BatchFeature(inputs),

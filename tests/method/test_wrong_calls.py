@@ -3,9 +3,11 @@ what was wrong and what to write."""
 
 import pytest
 from carve_nb import VLM, Carve, Lookup, load_benchmark, make_method, make_scene, run_eval
+from carve_nb.attention.edits import Edit, applying
 from carve_nb.attention.session import Session
 from carve_nb.core.errors import CarveError
 from carve_nb.method.controls import RandomCrop
+from carve_nb.method.crop import box_regions
 
 SCENE = make_scene(3, 'heldout')
 IMAGE, QUESTION = SCENE.image, 'What digit is on the red star?'
@@ -44,6 +46,11 @@ CALLS = {  # Python that is wrong -> words of its sentence
     'Lookup(query=[])': "query=[]: use 'last'",
     'Lookup(image, question)': 'Make the method first, then call it',
     'rows.saliency(heads=99)': 'the model has 4 heads, 0 to 3',
+    'rows.lay(rows.attn[0][..., :-1])': 'give one for each, such as rows.attn[0]',
+    "rows.only(None, 'last')": "capture with steps='last' or 'all'",
+    "vlm.capture(image, question, steps='last').only(None, 'first')": "capture with steps='first' or 'all'",
+    "ask_under(Edit([0], weights=keep, after=10**6))": 'Positions [1000000] of the edit were not read',
+    'box_regions([(0, 0, 5, 5), (5, 5, 9, 9)], (10, 10), [0.5])': '1 scores for 2 boxes',
     # settings of a model
     "VLM.from_pretrained('carve-tiny', max_pixels=1_003_520)": 'image_tokens=256 limits the size of images',
     "VLM.from_pretrained('carve-tiny', dtype='bf15')": "use 'auto' (as saved), 'bfloat16'",
@@ -81,6 +88,15 @@ def names(tmp_path_factory):
         vlm=vlm, image=IMAGE, scene=SCENE, result=result, path=path, question=QUESTION, folder=folder
     )
     given |= dict(rows=vlm.capture(IMAGE, QUESTION))
+
+    def ask_under(edit):
+        prompt = vlm.prompt(IMAGE, QUESTION)
+        with applying(vlm, edit):
+            vlm.generate(prompt)
+
+    given |= dict(
+        ask_under=ask_under, keep=lambda layer, weights, rows: weights, Edit=Edit, box_regions=box_regions
+    )
     called = VLM, Carve, Lookup, Session, RandomCrop, make_method, load_benchmark, run_eval
     return given | {each.__name__: each for each in called}
 
@@ -112,3 +128,19 @@ def test_both_names_of_a_packaged_class():
     "Where a module of ones own has another `Carve`, a run of 'carve' would silently be of the package's"
     with pytest.raises(CarveError, match="'carve' is a method of this package; give Carve another name"):
         type('Carve', (Lookup,), dict(name='carve'))
+
+
+def test_question_last_is_asked_of_another_model_too(names):
+    class Other:
+        def ask(self, images, question):
+            return question
+
+    told = Lookup(question_last=True, skip_above=1)(names['vlm'], IMAGE, QUESTION, by=Other())
+    assert str(told) == f'{Lookup.suffix} {QUESTION}'
+
+
+def test_question_last_reads_the_question_behind_an_instruction_with_its_words(names):
+    look = Lookup(question_last=True, query='question')(names['vlm'], IMAGE, 'Answer the question')
+    ask = look.rows.ask
+    prompt = names['vlm'].words(ask)
+    assert prompt.question[-1] > len(prompt.tokens) // 2
