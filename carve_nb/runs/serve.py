@@ -379,7 +379,8 @@ class RequestLog:
     def __init__(self, folder: str | Path, protocol: dict):
         settings = {name: value for name, value in protocol.items() if name not in ('methods', 'decoding')}
         self.store = RunStore(folder, settings | dict(data=dict(name='requests', n=0, rule='none')))
-        self.number = len(self.store.lines)
+        numbers = [int(id.removeprefix('request-')) for id, _ in self.store.lines]
+        self.number = max(numbers, default=-1) + 1  # one that could not be written leaves a gap
 
     def add(self, request: ChatRequest, result: Result, text: str, line: dict):
         "Add the line of an answer, of which a text was sent; where that fails, its notes say so"

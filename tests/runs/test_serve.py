@@ -302,6 +302,23 @@ def test_a_log_that_cannot_be_written(load, tmp_path):
         assert lost in ask(address).carve['notes']
 
 
+def test_a_log_goes_on_behind_a_gap(load, tmp_path):
+    "An answer that a full disk kept out leaves its number free: no later one takes the place of another"
+    server, path = MethodServer(load('llava'), tmp_path), tmp_path / 'records.jsonl'
+    with serving(server) as address:
+        ask(address, SCENES[0])
+        kept = path.read_bytes()
+        path.unlink()
+        ask(address, SCENES[1])
+        path.write_bytes(kept)
+        ask(address, SCENES[2])
+    server.log.store.close()
+    with serving(MethodServer(load('llava'), tmp_path)) as address:
+        ask(address, SCENES[3])
+    asked = [SCENES[i].question for i in (0, 2, 3)]
+    assert [line['question'] for line in load_run(tmp_path).records] == asked
+
+
 @pytest.fixture(scope='module')
 def server(load):
     return MethodServer(load('llava'))
