@@ -630,13 +630,14 @@ def serve_app(
     "Answer at an address until the program ends"
     import uvicorn
 
+    name = f'[{host}]' if ':' in host else host  # as an address has it
     config = uvicorn.Config(app, host, port, log_level='critical', timeout_graceful_shutdown=1)
     try:
         socket = config.bind_socket()
     except SystemExit:
         raise RunError(
-            f'{host}:{port} cannot be opened: it is taken, or not of this machine; name another port.'
+            f'{name}:{port} cannot be opened: it is taken, or not of this machine; name another port.'
         ) from None
     socket.listen()  # before the address is told
-    ready(f'http://{host}:{socket.getsockname()[1]}/v1')
+    ready(f'http://{name}:{socket.getsockname()[1]}/v1')
     uvicorn.Server(config).run([socket])

@@ -22,7 +22,7 @@ from carve_nb.data.scenes import samples
 from carve_nb.method.registry import make_method
 from carve_nb.models.api_client import Endpoint, data_url
 from carve_nb.runs.pages import load_run
-from carve_nb.runs.serve import Limits, MethodServer, Stopped, make_app
+from carve_nb.runs.serve import Limits, MethodServer, Stopped, make_app, serve_app
 
 SCENES = samples('digit', 4)
 KEY = 'not-a-real-key-93'
