@@ -2097,6 +2097,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'carve_nb.runs.serve.read_body': ('library/runs/serve.html#read_body', 'carve_nb/runs/serve.py'),
                                      'carve_nb.runs.serve.read_head': ('library/runs/serve.html#read_head', 'carve_nb/runs/serve.py'),
                                      'carve_nb.runs.serve.read_request': ('library/runs/serve.html#read_request', 'carve_nb/runs/serve.py'),
+                                     'carve_nb.runs.serve.reply_status': ('library/runs/serve.html#reply_status', 'carve_nb/runs/serve.py'),
                                      'carve_nb.runs.serve.serve_app': ('library/runs/serve.html#serve_app', 'carve_nb/runs/serve.py'),
                                      'carve_nb.runs.serve.stoppable': ('library/runs/serve.html#stoppable', 'carve_nb/runs/serve.py'),
                                      'carve_nb.runs.serve.wait_for_end': ('library/runs/serve.html#wait_for_end', 'carve_nb/runs/serve.py'),

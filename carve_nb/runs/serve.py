@@ -22,6 +22,7 @@ __all__ = [
     'stoppable',
     'MethodServer',
     'Refusal',
+    'reply_status',
     'describe_error',
     'check_sender',
     'make_app',
@@ -48,7 +49,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..attention.vlm import VLM
-from ..core.errors import CarveError, ImageError, IncompleteError, RunError, choose, quote
+from ..core.errors import CarveError, ImageError, IncompleteError, RemoteError, RunError, choose, quote
 from ..core.image import FORMATS, image_key, open_image
 from ..core.io import one_line
 from ..core.text import read_method
@@ -447,7 +448,13 @@ class MethodServer:
 
 
 # %% ../../nbs/library/runs/05_serve.ipynb #2dd7c955
-_KINDS = {401: 'authentication_error', 429: 'rate_limit_error', 500: 'server_error', 504: 'timeout_error'}
+_KINDS = {
+    401: 'authentication_error',
+    429: 'rate_limit_error',
+    500: 'server_error',
+    502: 'server_error',
+    504: 'timeout_error',
+}
 
 
 class Refusal(CarveError):
@@ -458,9 +465,18 @@ class Refusal(CarveError):
         self.status = status
 
 
+def reply_status(e: Exception) -> int:
+    "Choose the status of HTTP that says whose fault an error is"
+    if isinstance(e, Refusal):
+        return e.status
+    if isinstance(e, RemoteError):  # its own status is the word of a run
+        return 504 if e.status == 'timeout' else 502
+    return 400 if getattr(e, 'exit_status', 1) == 2 else 500
+
+
 def describe_error(e: Exception) -> tuple[dict, int, dict[str, str]]:
     "Describe an error as the body, the status and the headers of a reply; one that nobody foresaw is logged"
-    status = getattr(e, 'status', 400 if getattr(e, 'exit_status', 1) == 2 else 500)
+    status = reply_status(e)
     if not isinstance(e, CarveError):
         log.error('%s', one_line(f'{type(e).__name__}: {e}'))
     kind = _KINDS.get(status, 'invalid_request_error')

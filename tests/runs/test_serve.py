@@ -16,6 +16,7 @@ import pytest
 import uvicorn
 from PIL import Image
 from processes import Forked, carve, until
+from server import bad
 from carve_nb.core.errors import RemoteError
 from carve_nb.core.image import png_bytes
 from carve_nb.data.scenes import samples
@@ -484,6 +485,27 @@ def test_another_model_answers(address, load):
         for change in dict(model='lookup', messages=chat), dict(model='vcd'):
             with pytest.raises(openai.BadRequestError):
                 ask(here, **change)
+
+
+@pytest.mark.parametrize('where, number', [('nobody', 502), ('slow', 504)])
+def test_another_model_fails(load, serve, where, number):
+    "A failure of the model behind is no fault of this server: 502, or 504 where it is late, and its sentence"
+    endpoint, _ = serve(bad(504) if where == 'slow' else bad(401, 'No such key.'))
+    answerer = f'{endpoint.base_url}#m'
+    with (
+        serving(MethodServer(load('carve-tiny'), answer_by=answerer)) as here,
+        pytest.raises(openai.InternalServerError, match='no reply within|No such key') as e,
+    ):
+        ask(here, model='center')
+    assert e.value.status_code == number
+
+
+def test_an_address_can_be_opened_as_it_is_told(monkeypatch):
+    "An address of IPv6 stands in brackets"
+    told = []
+    monkeypatch.setattr(uvicorn.Server, 'run', lambda self, sockets: [s.close() for s in sockets])
+    serve_app(None, '::1', 0, told.append)
+    assert urlsplit(told[0]).hostname == '::1' and urlsplit(told[0]).port
 
 
 def test_a_taken_port(address, shell):
