@@ -430,6 +430,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'carve_nb.core.text.read_value': ('library/core/text.html#read_value', 'carve_nb/core/text.py'),
                                     'carve_nb.core.text.read_words': ('library/core/text.html#read_words', 'carve_nb/core/text.py'),
                                     'carve_nb.core.text.script': ('library/core/text.html#script', 'carve_nb/core/text.py'),
+                                    'carve_nb.core.text.split_methods': ('library/core/text.html#split_methods', 'carve_nb/core/text.py'),
                                     'carve_nb.core.text.split_options': ('library/core/text.html#split_options', 'carve_nb/core/text.py'),
                                     'carve_nb.core.text.split_text': ('library/core/text.html#split_text', 'carve_nb/core/text.py'),
                                     'carve_nb.core.text.split_words': ('library/core/text.html#split_words', 'carve_nb/core/text.py'),

@@ -65,7 +65,7 @@ from typer import Argument as Arg, Option as Opt
 from .. import __version__
 from ..core.errors import CarveError, ImageError, IncompleteError, choose
 from ..core.io import one_line, replace_file, tame_terminal
-from ..core.text import SHORT_ANSWER, read_method, split_text
+from ..core.text import SHORT_ANSWER, read_method, split_methods
 from ..data.tables import FOLDER_FORMAT
 from ..models.checkpoints import CHECKPOINTS, PACKAGED, SMALL, find_source, pick_device, stored_table
 
@@ -653,7 +653,7 @@ def measure_methods(
     if imported and workers:
         raise CarveError('--import runs a file in this process alone: leave --workers out, or use --part.')
     numbers, names = read_part(part), import_methods(imported)
-    for spec in split_text(methods, ','):
+    for spec in split_methods(methods):
         if spec != 'all':
             check_method(spec, names)
     from carve_nb.data.datasets import list_sets, load_benchmark

@@ -30,6 +30,7 @@ __all__ = [
     'read_words',
     'why_no_words',
     'split_text',
+    'split_methods',
     'read_value',
     'read_method',
 ]
@@ -480,6 +481,14 @@ _PART = r"""(?:(?<=[=,(\[ ])(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|\([^()]*\)|\
 def split_text(text: str, sign: str) -> list[str]:
     "Split a text at a sign that stands outside quotation marks and brackets"
     return re.findall(_PART.format(sign), text)
+
+
+def split_methods(text: str) -> list[str]:
+    "Split methods in one word; refuse none"
+    specs = split_text(text, ',')
+    if not specs:
+        raise CarveError('no method is named; give one, such as lookup')
+    return specs
 
 
 def read_value(text: str) -> object:

@@ -9,7 +9,7 @@ __all__ = ['CATEGORIES', 'MethodTable', 'methods', 'method_rows', 'split_specs',
 from dataclasses import replace
 from ..core.errors import CarveError, choose
 from ..core.io import table_html
-from ..core.text import read_method, split_text
+from ..core.text import read_method, split_methods
 from .base import METHODS, Method, import_all
 
 # %% ../../nbs/library/method/32_registry.ipynb #2b03af62
@@ -57,7 +57,7 @@ def split_specs(text: str | list) -> tuple[str, ...]:
     table = methods()
     if text == 'all':
         return tuple(name for name, method in table.items() if 'model' not in method.needs)
-    specs = split_text(text if isinstance(text, str) else ','.join(map(str, text)), ',')
+    specs = split_methods(text if isinstance(text, str) else ','.join(map(str, text)))
     names = [read_method(spec)[0] for spec in specs]
     return tuple(
         dict.fromkeys(table[name].name + spec.strip()[len(name) :] for name, spec in zip(names, specs))

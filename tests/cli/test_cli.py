@@ -87,6 +87,7 @@ ASK = 'ask nbs/images/size.png What?'
     'words, sentence',
     [
         (f'{ASK} --model nothing/', "'nothing/' is neither a folder nor a Hub id"),
+        ('eval scenes --methods ,', 'no method is named; give one, such as lookup'),
         ('eval scenes --methods lookup,foo', "'foo' is not known"),
         (f'{ASK} --method rel-at', 'perhaps rel-att'),
         (
