@@ -163,7 +163,8 @@ def import_methods(files: Iterable[Path] | None) -> Sequence[str]:
 
 def check_method(spec: str, names: Sequence[str] = METHOD_NAMES) -> str:
     "Return the name of a method, such as 'carve' of 'carve:p=.1', or refuse it without torch"
-    return choose(read_method(spec)[0].lower(), names, 'method', '`carve methods` lists all')
+    name = read_method(spec)[0]
+    return choose(name if name in names else name.lower(), names, 'method', '`carve methods` lists all')
 
 
 # %% ../../nbs/library/cli/03_commands.ipynb #9f1829d8

@@ -360,9 +360,12 @@ def test_a_failure_is_measured_again(models, photos, tmp_path, shell):
 
 def test_a_method_of_ones_own(tmp_path):
     "`--import` makes the method of the tutorial's file one that `ask` and `eval` know by its name"
-    words = '--import', ROOT / 'nbs/tutorials/my_method.py', '--model', 'carve-tiny'
-    done = run('eval', 'scenes', '--n', 2, '--methods', 'none,my-method', *words, '--out', 'R', cwd=tmp_path)
-    assert done.returncode == 0 and '\nmy-method ' in done.stdout, done.stderr
+    file = ROOT / 'nbs/tutorials/my_method.py'
+    words = '--import', file, '--model', 'carve-tiny'
+    (tmp_path / 'capital.py').write_text(file.read_text().replace("'my-method'", "'My-Method'"))
+    named = '--methods', 'none,My-Method', '--import', 'capital.py', *words[2:]
+    done = run('eval', 'scenes', '--n', 2, *named, '--out', 'R', cwd=tmp_path)
+    assert done.returncode == 0 and '\nMy-Method ' in done.stdout, done.stderr
     make_scene(0).image.save(tmp_path / 's.png')
     asked = 'ask', 's.png', 'What digit is on the blue cross?', '--method', 'my-method'
     done = run(*asked, *words, cwd=tmp_path)
