@@ -682,7 +682,8 @@ def measure_methods(
         loading=model.loading(),
         engine=pick_engine(workers, ray_address),
     )
-    end_with_report(write_report(run.folder, questions, verdict=()))
+    if run.records:
+        end_with_report(write_report(run.folder, questions, verdict=()))
 
 
 # %% ../../nbs/library/cli/03_commands.ipynb #38c7ec20

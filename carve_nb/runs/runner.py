@@ -515,6 +515,10 @@ def run_eval(
         with closing(RunStore(folder, dict(data=about) | evaluator.protocol, part, asked)) as store:
             store.add(unsupported_lines(evaluator.unfit, store))
             groups = tasks_by_image(data)[part[0] :: part[1]]
+            if not groups:
+                log.warning(
+                    f'part {part[0] + 1}/{part[1]} holds no images: the set has fewer images than parts.'
+                )
             left = tasks_left(store, groups, wanted)
             total = sum(map(len, groups))
             measured = engine(evaluator, left)
