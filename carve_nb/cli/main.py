@@ -67,9 +67,11 @@ UsageError = typer.BadParameter.__base__  # of the library that typer brings alo
 
 
 def check_words(words: list[str]):
-    "Refuse a packaged model's name that is no option's value"
+    "Refuse a packaged model's name that is neither an option's value nor a folder that is there"
     for before, word in zip(words, words[1:]):
-        if word in PACKAGED and not before.startswith('-') and words[0] != 'families':
+        if before.startswith('-') or words[0] == 'families' or os.path.exists(word):
+            continue
+        if word in PACKAGED:
             raise CarveError(f'{word} is a model: write --model {word}.')
 
 

@@ -256,6 +256,14 @@ def test_report_again(models, shell, monkeypatch):
     ]
     assert status == 0 and [row[1] for row in rows] == ['a'] * 4 + ['a/result.json'] * 4
     assert [row[2:5] for row in rows[:4]] == [row[2:5] for row in rows[4:]]  # accuracy, n, gain
+    os.rename('a', 'carve-tiny')
+    assert shell('report carve-tiny')[0] == 0  # what is there is meant, not the model of that name
+
+
+def test_a_part_without_images(models, shell):
+    "More parts than images: the part says so, and ends well"
+    status, out, err = shell('eval scenes --n 1 --methods none --model llava --out R --part 2/2')
+    assert (status, out) == (0, '') and 'part 2/2 holds no images' in err, err
 
 
 def test_demo(monkeypatch, shell):
