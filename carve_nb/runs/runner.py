@@ -97,7 +97,7 @@ class RunConfig:
         "Make a method with the suffix, length and seed of the run, unless it names its own"
         name, given = read_method(spec)
         kind = methods()[name]
-        if 'model' in kind.needs and not given:
+        if 'model' in kind.needs and 'model' not in given:
             raise RunError(
                 f'{name} needs a second model; give it in its fields, such as {name}:model=FOLDER, as the page '
                 'about the method says.'

@@ -280,6 +280,13 @@ def test_another_model_answers(tiny, tmp_path):
         run(tmp_path / 'b', tiny, n=3)
 
 
+def test_a_second_model_is_given(tiny, tmp_path):
+    "Another field than `model` gives none: the run is refused before it begins"
+    with pytest.raises(RunError, match='sam needs a second model'):
+        run_eval('scenes', tiny, 'none,sam:min_side=30', 1, tmp_path / 'R', progress=False)
+    assert not (tmp_path / 'R').exists()
+
+
 def test_sharing_changes_nothing(tiny):
     "Beside all other methods, which share captures, answers and prefixes with it, a method answers as it does alone"
     names = [
