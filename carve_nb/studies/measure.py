@@ -103,7 +103,10 @@ def measure_line(measure: Callable, vlm: VLM, question: Record, at: int, study: 
     "Measure a question: its values, of which NaN and infinity are None, or the reason that there are none"
 
     def measure_plain() -> dict:
-        return json.loads(json.dumps({**measure(vlm, question.opened())}), parse_constant=lambda _: None)
+        values = {**measure(vlm, question.opened())}
+        if not values:
+            raise CarveError('the measure returned no value')
+        return json.loads(json.dumps(values), parse_constant=lambda _: None)
 
     values, status, why = attempt(measure_plain)
     if status == 'oom':

@@ -102,6 +102,16 @@ def test_values_that_json_lacks(load, tmp_path):
     assert measure_each(values_of, load('llava'), [a], tmp_path, progress=False) == records
 
 
+def test_a_measure_without_values(load):
+    "A question of which nothing was measured has no record"
+    a, b = samples('digit', 2)
+    with pytest.warns(UserWarning, match=f'1 of 2 questions have no record: {b.id}: .*no value'):
+        records = measure_each(
+            lambda vlm, q: {'x': 1} if q.id == a.id else {}, load('llava'), [a, b], progress=False
+        )
+    assert [r['id'] for r in records] == [a.id]
+
+
 def test_records_of_a_run(load, tmp_path):
     "A run of methods is no study: its records would lose their method"
     run_eval('scenes', load('llava'), ('none', 'center'), 1, tmp_path, progress=False)
