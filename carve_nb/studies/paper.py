@@ -53,7 +53,7 @@ TABLES, FIGURES = (
 
 
 def find_entry(name: str) -> tuple[str, Entry]:
-    "Find a table or figure by its name, or by its number in the paper, such as '1'"
+    "Find a table or figure by its name, or a table by its number in the paper, such as '1'"
     entries = TABLES | FIGURES
     numbered = [known for known, entry in entries.items() if entry.about.startswith(f'Table {name}:')]
     known = numbered[0] if numbered else choose(name, entries, 'table or figure')
