@@ -175,6 +175,8 @@ def make_scene(
     Examples
     --------
     >>> make_scene(145).question('digit')"""
+    if n is not None and n < 1:
+        raise CarveError(f'a scene has at least 1 object, got n={n}')
     painted = _lay_out(seed, split, n, side, arrange)
     rng = _rng(split, seed if ground is None else ground, 2)
     knobs = _rng(split, seed, 0).random(2)
