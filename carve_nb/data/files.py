@@ -43,6 +43,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 from ..core.errors import CarveError, DataError, quote
+from ..core.image import open_image
 from ..core.io import one_line
 
 
@@ -319,6 +320,8 @@ def rows_table(data: Any) -> Table:
     def plain(value: Any) -> Any:
         if isinstance(value, datetime):
             return _day(value)
+        if getattr(value, 'ndim', 0) == 3:
+            return open_image(value)
         return value.tolist() if hasattr(value, 'tolist') else value  # of NumPy
 
     rows = [{key: plain(value) for key, value in row.items()} for row in data]
