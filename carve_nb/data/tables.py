@@ -80,8 +80,12 @@ FOLDER_FORMAT = (
 def read_columns(columns: dict[str, str | Sequence[str] | None] | str | None) -> Columns:
     "Read a mapping of columns, also as text: question=prompt,choices=A+B; question= leaves a column out"
     if isinstance(columns, str):
-        pairs = (pair.partition('=') for pair in columns.split(','))
-        columns = {key.strip(): column.strip() for key, _, column in pairs}
+        pairs = [[part.strip() for part in pair.partition('=')] for pair in columns.split(',')]
+        if not all(sign for _, sign, _ in pairs) or len({key for key, _, _ in pairs}) < len(pairs):
+            raise DataError(
+                f'columns={quote(columns)}: write each name once with its sign, such as question=text,answer=truth'
+            )
+        columns = {key: column for key, _, column in pairs}
     if columns is not None and not isinstance(columns, Mapping):
         raise DataError(
             f"columns={quote(columns)}: give our names and yours, such as columns=dict(question='text')"
