@@ -380,7 +380,9 @@ def rule_name(rule: str | Callable) -> str:
     "Get the name of a rule; a function becomes one under its name"
     if not callable(rule):
         return choose(rule, RULES, 'Rule')
-    name = rule.__name__
+    name = getattr(rule, '__name__', '')
+    if not name:
+        raise DataError(f'the rule {quote(rule)} has no name; write it as a function with def.')
     if name in _PUBLISHED:
         raise DataError(f'the function {name} has the name of a rule of this package; rename it.')
     RULES[name] = Rule(rule, (rule.__doc__ or 'a function').partition('\n')[0])
