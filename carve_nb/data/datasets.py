@@ -304,7 +304,7 @@ def _table_set(
 def is_snapshot(path: str | Path) -> bool:
     "Tell whether a folder holds no table itself, and Parquet files in its folders, as a copy of the Hub does"
     folder = Path(path).expanduser()
-    return not any(p.suffix in ENDINGS for p in folder.glob('*')) and any(folder.glob('*/*.parquet'))
+    return not any(p.suffix.lower() in ENDINGS for p in folder.glob('*')) and any(folder.glob('*/*.parquet'))
 
 
 def _checked_folder(root: str | Path) -> Path:

@@ -8,14 +8,19 @@ import shlex
 import unicodedata
 import warnings
 from datetime import datetime
+from functools import partial
 from unittest.mock import patch
+import numpy as np
 import pytest
 from PIL import Image
 from carve_nb import CarveError, load_benchmark
 from carve_nb.cli.main import main
 from carve_nb.core.errors import Reader
+from carve_nb.data.datasets import is_snapshot
 from carve_nb.data.records import Record
+from carve_nb.data.scenes import make_scene
 from carve_nb.data.scoring import score_answer
+from carve_nb.data.tables import read_columns
 from carve_nb.runs.store import read_run
 
 ROW = dict(image='a.png', question='What is it?', answer='red')
@@ -500,3 +505,32 @@ def test_names_of_images_in_two_forms_of_unicode(load):
         for kind in 'NFC', 'NFD':
             records, _ = load([ROW | dict(image=unicodedata.normalize(kind, stored))])
             assert records[0].open().size == (64, 64), (number, kind)
+
+
+def test_rows_in_hand_hold_an_image_as_an_array():
+    pixels = np.zeros((40, 60, 3), np.uint8)
+    data = load_benchmark([dict(image=pixels, question='What is it?', answer='red')])
+    assert data[0].open().size == (60, 40)
+
+
+def test_a_folder_with_a_table_in_capitals_is_no_copy_of_the_hub(tmp_path):
+    (tmp_path / 'data').mkdir()
+    (tmp_path / 'data' / 'test.parquet').touch()
+    (tmp_path / 'Q.CSV').touch()
+    assert not is_snapshot(tmp_path)
+
+
+@pytest.mark.parametrize('columns', ['question=text,answer', 'question=a,question=b'])
+def test_columns_are_named_once_each_with_a_sign(columns):
+    with pytest.raises(CarveError, match='write each name once'):
+        read_columns(columns)
+
+
+def test_a_rule_without_a_name_is_refused():
+    with pytest.raises(CarveError, match='has no name'):
+        load_benchmark('scenes', n=1, rule=partial(lambda score, answer, record: score, 1.0))
+
+
+def test_a_scene_without_objects_is_refused():
+    with pytest.raises(CarveError, match='at least 1 object'):
+        make_scene(1, n=0)
