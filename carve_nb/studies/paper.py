@@ -78,7 +78,7 @@ def find_places(
 ) -> dict[str, dict]:
     """Say for each set what `load_benchmark` takes: a table of your own (`textvqa=FOLDER`) with the set's score,
     a copy below `root`, or the Hub"""
-    from carve_nb.data.datasets import BENCHMARKS
+    from carve_nb.data.datasets import BENCHMARKS, find_benchmark
 
     folders = dict(pair.partition('=')[::2] for pair in own_tables)
     for name in folders:
@@ -86,7 +86,8 @@ def find_places(
     places: dict[str, dict] = {}
     for name in sets:
         if name in folders:
-            places[name] = dict(spec=folders[name], rule=BENCHMARKS[name].rule)
+            folder = f'./{folders[name]}' if find_benchmark(folders[name]) else folders[name]
+            places[name] = dict(spec=folder, rule=BENCHMARKS[name].rule)
         elif root:
             places[name] = dict(spec=name, root=root / name.removesuffix('-direct'))
         else:

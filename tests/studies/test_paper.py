@@ -14,7 +14,7 @@ from carve_nb.core.image import png_bytes
 from carve_nb.data import datasets
 from carve_nb.method.crop import box_regions
 from carve_nb.method.external_crops import ClipCrop, Detector, SamCrop, ToolCrop
-from carve_nb.studies.paper import FIGURES, TABLES
+from carve_nb.studies.paper import FIGURES, TABLES, find_places
 from recipes.tiny_models import make_tiny_checkpoint
 
 FAMILIES = {'Qwen2.5-VL-3B-Instruct': 'qwen2_5_vl', 'llava-1.5-7b-hf': 'llava'}
@@ -192,3 +192,7 @@ def test_printed_numbers():
     seconds = {value for table in TABLES.values() for value in table.seconds}
     assert len(printed) > 100
     assert printed | seconds | {*FIGURES['texture'].printed} | {*FIGURES['hue'].printed} <= notes
+
+
+def test_a_folder_named_as_a_set_is_read_as_a_folder():
+    assert find_places(['textvqa'], ['textvqa=textvqa'], None, True)['textvqa']['spec'] == './textvqa'
