@@ -280,7 +280,8 @@ def measure_figures(records: list[dict] | pd.DataFrame) -> pd.DataFrame:
     every = pd.concat({ALL: report(lines)}, names=['kind'])
     if len(kinds) < 2:
         return every
-    split = pd.concat({kind: report(lines, kind=kind) for kind in kinds}, names=['kind'])
+    named = {f'{kind} (kind)' if kind == ALL else kind: report(lines, kind=kind) for kind in kinds}
+    split = pd.concat(named, names=['kind'])
     return pd.concat([every, split.assign(p_holm=holm(split.p))])
 
 
