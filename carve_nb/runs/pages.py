@@ -51,6 +51,7 @@ from functools import partial
 from html import escape
 from importlib.resources import files
 from pathlib import Path
+from statistics import mode
 from typing import NamedTuple, TypeAlias
 import pandas as pd
 from fastcore.basics import groupby
@@ -268,7 +269,10 @@ def read_result(path: str | Path) -> RunTable:
 
 def results_page(paths: Iterable[str | Path]) -> list[Part]:
     "Put runs and results side by side: a row for the path of each and its method, on all questions"
-    results = {str(path): read_result(path) for path in paths}
+    names = [str(path) for path in paths]
+    if len({*names}) < len(names):
+        raise DataError(f'{mode(names)} is given twice; leave one out.')
+    results = {name: read_result(name) for name in names}
     table = pd.concat({name: result.table for name, result in results.items()}, names=['result'])
     abouts = [one_line(f'{name}: {result.about}') for name, result in results.items()]
     below = 'Gain and p: against the baseline of the same result; Holm: corrected for all of its methods.'

@@ -13,13 +13,13 @@ from processes import start_carve, until
 from tiny import files
 from carve_nb.attention.vlm import VLM
 from carve_nb.cli.main import main
-from carve_nb.core.errors import RunError
+from carve_nb.core.errors import CarveError, RunError
 from carve_nb.core.text import SHORT_ANSWER
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.method.controls import DirectAnswer
 from carve_nb.method.registry import METHODS, methods, split_specs
-from carve_nb.runs.pages import markdown, write_report
-from carve_nb.runs.report import report
+from carve_nb.runs.pages import markdown, results_page, write_report
+from carve_nb.runs.report import measure_table, report
 from carve_nb.runs.runner import Evaluator, RunConfig, local_engine, run_eval, tasks_by_image
 from carve_nb.runs.store import read_run
 from recipes.tiny_models import make_tiny_checkpoint
@@ -342,3 +342,18 @@ def test_parts(tiny, tmp_path):
         write_report(tmp_path / out)
     tables = {name: text for name, text in files(tmp_path / 'whole').items() if name != 'protocol.json'}
     assert files(tmp_path / 'R') == tables and run(tmp_path / 'R', tiny) == complete
+
+
+def test_a_kind_named_as_the_total_has_rows_of_its_own():
+    lines = [
+        dict(id=f'{i}', method=method, status='ok', score=float(i % 2), kind=kind, image_key=f'{i}')
+        for i, kind in enumerate(['all questions', 'b'] * 4)
+        for method in ('none', 'carve')
+    ]
+    table = measure_table(lines)
+    assert len(table.total) == 2 and 'all questions (kind)' in table.numbers.index.get_level_values(0)
+
+
+def test_a_result_given_twice_is_said(tmp_path):
+    with pytest.raises(CarveError, match='given twice'):
+        results_page([tmp_path, tmp_path])
