@@ -121,8 +121,8 @@ def ask_other(by: 'OtherModel', ask: Ask) -> Answer:
     "Ask another model"
     images = [*ask.images]
     if isinstance(by, VLM):
-        words = [ask.suffix, ask.text] if ask.suffix and ask.question_last else [ask.text, ask.suffix]
-        return by.ask(images, *words, ask.max_new_tokens, ask.tokens)
+        first, then = (ask.suffix, ask.text) if ask.suffix and ask.question_last else (ask.text, ask.suffix)
+        return by.ask(images, first, then, ask.max_new_tokens, ask.tokens)
     answer = by.ask(images, ask.words)
     return answer if isinstance(answer, Answer) else Answer(str(answer), [], nan)
 
