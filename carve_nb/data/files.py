@@ -43,7 +43,6 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 from ..core.errors import CarveError, DataError, quote
-from ..core.image import open_image
 from ..core.io import one_line
 
 
@@ -321,6 +320,8 @@ def rows_table(data: Any) -> Table:
         if isinstance(value, datetime):
             return _day(value)
         if getattr(value, 'ndim', 0) == 3:
+            from carve_nb.core.image import open_image  # the shell's help needs no Pillow
+
             return open_image(value)
         return value.tolist() if hasattr(value, 'tolist') else value  # of NumPy
 

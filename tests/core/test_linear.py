@@ -82,6 +82,7 @@ FUNCTIONS = dict(
     tame_markdown=tame_markdown,
     tame_terminal=tame_terminal,
     one_line=io.one_line,
+    split_methods=words.split_methods,
     split_options=words.split_options,
     bare_question=words.bare_question,
     word_places=lambda t: words.word_places(t, '?'),
