@@ -33,7 +33,8 @@ from carve_nb.models.prompts import Ask
 from recipes.tiny_models import HERE as NAMES, RECIPES, byte_tokenizer, llama_tokenizer, make_tiny_checkpoint
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')  # numpy on one of the processors
-FEWER = {
+# whose processors cut an image into as many patches as it has, as Qwen's
+AS_QWEN = {
     'qwen2_vl',
     'qwen2_5_vl',
     'qwen3_vl',
@@ -43,36 +44,16 @@ FEWER = {
     'glm4v',
     'glm4v_moe',
     'glm46v',
-    # whose images can take fewer tokens
     'ernie4_5_vl_moe',
-    'lfm3_vl',
-    'mistral3',
-    'lfm2_vl',
-    'minicpmv4_6',
-    'minicpmv4_7',
 }
+# whose images can take fewer tokens
+FEWER = AS_QWEN | {'lfm3_vl', 'mistral3', 'lfm2_vl', 'minicpmv4_6', 'minicpmv4_7'}
 # the kind of tokenizer that a family's releases have, where it is not byte-level
 LLAMA = ('as Llama', llama_tokenizer)
 GEMMA = ('as Gemma', partial(llama_tokenizer, make=GemmaTokenizer))
 NOT_SHARED = {'paligemma', 'minicpmv4_7'}  # the beginning of a prompt depends on what follows it
 # whose stock processor needs torchvision or num2words; that of each other family has to load
-NEEDS_MORE = {
-    'llava_onevision',
-    'qwen2_vl',
-    'qwen2_5_vl',
-    'qwen3_vl',
-    'qwen3_vl_moe',
-    'qwen3_5',
-    'qwen3_5_moe',
-    'glm4v',
-    'glm4v_moe',
-    'glm46v',
-    'ernie4_5_vl_moe',
-    'internvl',
-    'smolvlm',
-    'lfm3_vl',
-    'gemma4',
-}
+NEEDS_MORE = AS_QWEN | {'llava_onevision', 'internvl', 'smolvlm', 'lfm3_vl', 'gemma4'}
 JOINT = {'llava_onevision'}  # an image is processed otherwise beside another
 TOKENIZERS = dict(llava=LLAMA, llava_next=LLAMA, gemma3=GEMMA, gemma3n=GEMMA, paligemma=GEMMA)
 
