@@ -48,7 +48,7 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
-from ..core.errors import CaptureError, CarveError, choose, name_methods
+from ..core.errors import CaptureError, CarveError, as_list, choose, name_methods, wrong_indices
 from ..core.image import Box, ImageLike, Size, open_image
 from ..core.io import replace_file
 from ..core.plotting import fit_height, panels_html
@@ -236,15 +236,18 @@ def query_tokens(rows: RecordedRows, query: str | list | int) -> list[int]:
             f'No rows of {query!r}: the question comes before the image and does not see it, so put the image '
             'first; or record with question=, its words, or capture with question_rows=True.'
         )
-    if isinstance(query, int):
-        return [query]
-    words: list = [query] if isinstance(query, str) else query
-    if words and all(isinstance(place, int) for place in words):
-        return words
-    missing = [word for word in words if not pick_words(tokens, word, 'none')]
-    if words and not missing:
+    if not isinstance(query, str):
+        query = as_list(query)
+    named: list = as_list(query)
+    if named and not wrong_indices(named, len(tokens)):
+        return named
+    missing = [word for word in named if not isinstance(word, str) or not pick_words(tokens, word, 'none')]
+    if named and not missing:
         return pick_words(tokens, query, 'none')
-    why = why_no_words(tokens, query) or f'those that were read are {read_words(tokens, "question")}'
+    why = (
+        why_no_words(tokens, query)
+        or f'those that were read are {read_words(tokens, "question")}, tokens 0 to {len(tokens) - 1}'
+    )
     raise CaptureError(f'No rows of {missing or query!r}: {why}.')
 
 
@@ -311,9 +314,9 @@ def merge_heads(a, heads: Heads = 'mean'):
     if isinstance(heads, str):
         choose(heads, ['mean', 'max'], 'heads', "give 'mean', 'max', a head or a list of heads")
         return a.mean(-2) if heads == 'mean' else a.amax(-2)
-    picked, known = np.atleast_1d(heads).tolist(), range(a.shape[-2])
-    if not picked or any(head not in known for head in picked):
-        raise CarveError(f'heads {picked} do not exist: the model has {len(known)} heads, 0 to {known[-1]}')
+    picked, H = as_list(heads), a.shape[-2]
+    if not picked or wrong_indices(picked, H):
+        raise CarveError(f'heads {picked} do not exist: the model has {H} heads, 0 to {H - 1}')
     return a[..., picked, :].mean(-2)
 
 
@@ -355,7 +358,8 @@ def read_rows(
     --------
     >>> read_rows(rows, query=['plate'], layers=(.5, .8))"""
     check_step(rows, step)
-    weights = rows.attn[step] if query == 'last' else rows.question[query_tokens(rows, query)].mean(0)
+    is_last = isinstance(query, str) and query == 'last'
+    weights = rows.attn[step] if is_last else rows.question[query_tokens(rows, query)].mean(0)
     return merge_heads(lay_weights(rows, weights[places_of(rows, layers)], image, tiles), heads)
 
 

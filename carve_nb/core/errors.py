@@ -21,15 +21,17 @@ __all__ = [
     'setting',
     'quote',
     'choose',
+    'as_list',
+    'wrong_indices',
     'name_methods',
 ]
 
 # %% ../../nbs/library/core/00_errors.ipynb #80d79a30
 import difflib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from types import FunctionType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 
 class CarveError(ValueError):
@@ -133,6 +135,18 @@ def choose(text: str, names: Collection[str], what: str, more: str = '') -> str:
     near = ' or '.join(difflib.get_close_matches(str(text), names, 2))
     guess = f'; perhaps {near}' if near else ''
     raise CarveError(f'{what} {quote(text)} is not known{guess}; {more or "there are: " + ", ".join(names)}')
+
+
+def as_list(given: object) -> list:
+    "List one value or several, a number of NumPy or PyTorch as Python's own"
+    values: Any = given.tolist() if hasattr(given, 'tolist') else given
+    several = isinstance(values, Iterable) and not isinstance(values, str)
+    return [each.tolist() if hasattr(each, 'tolist') else each for each in (values if several else [values])]
+
+
+def wrong_indices(values: list, n: int) -> list:
+    "Find the values that are not whole numbers from 0 to n - 1"
+    return [value for value in values if type(value) is not int or value not in range(n)]
 
 
 # %% ../../nbs/library/core/00_errors.ipynb #31b199a3

@@ -37,7 +37,7 @@ from numbers import Real
 from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
-from .errors import CarveError, ImageError
+from .errors import CarveError, ImageError, as_list, quote
 
 # %% ../../nbs/library/core/02_image.ipynb #ad7bb2d0
 FORMATS = 'JPEG', 'PNG', 'WEBP', 'AVIF', 'BMP', 'GIF', 'TIFF'
@@ -150,6 +150,8 @@ def open_image(src: ImageLike) -> Image.Image:
             'an array.'
         )
     img = _decode(src)
+    if 0 in img.size:
+        raise ImageError(f'The image is {img.width} x {img.height} pixels: give one that shows something.')
     is_plain = type(img) is Image.Image and img.mode == 'RGB' and not img.info and not img.getexif()
     return img if is_plain and img.width * img.height > RASTER else flatten(img)
 
@@ -184,12 +186,12 @@ def scale_box(box: Box, size: Size, to: Size) -> Box:
 
 def read_box(box: Box) -> Box:
     "Read a true region, or refuse what is none: four numbers"
-    sides = np.asarray(box, dtype=object)
-    if sides.shape != (4,) or not all(isinstance(side, Real) and math.isfinite(side) for side in sides):
+    sides = as_list(box)
+    if len(sides) != 4 or not all(isinstance(side, Real) and math.isfinite(side) for side in sides):
         raise CarveError(
-            f'box={box!r}: give left, top, right and bottom in pixels, such as box=(40, 120, 96, 176)'
+            f'box={quote(box)}: give left, top, right and bottom in pixels, such as box=(40, 120, 96, 176)'
         )
-    return tuple(box)
+    return tuple(sides)
 
 
 def box_size(box: Box) -> tuple[float, float]:

@@ -32,7 +32,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 from scipy.special import entr
-from .errors import CarveError, name_methods
+from .errors import CarveError, as_list, name_methods, wrong_indices
 from .image import Box, Size, box_size, raster_size, read_box
 from .plotting import overlay, panels_html
 from .stats import auroc
@@ -98,7 +98,7 @@ def pick_layers(spec: Layers, n_layers: int) -> list[int]:
     end the field. 'paper': 20 to 25, as CARVE, in a model of fewer those at that depth."""
     if spec is None:
         return [*range(n_layers)]
-    if spec == 'paper':
+    if isinstance(spec, str) and spec == 'paper':
         spec = (*range(20, 26),) if n_layers > 25 else (20 / 32, 25 / 32)
     if isinstance(spec, str):
         given, spec = spec, read_range(spec)
@@ -107,7 +107,7 @@ def pick_layers(spec: Layers, n_layers: int) -> list[int]:
                 f"layers={given!r} is not known: use None, 'paper', a range such as '20-25', indices or two "
                 'fractions of the depth'
             )
-    layers = [*spec] if np.iterable(spec) else [spec]
+    layers = as_list(spec)
     shares = [layer for layer in layers if isinstance(layer, float)]
     if shares and len(layers) in (2, len(shares)):
         inside = all(0 <= share <= 1 for share in layers) and (len(layers) > 2 or layers[0] <= layers[-1])
@@ -115,13 +115,13 @@ def pick_layers(spec: Layers, n_layers: int) -> list[int]:
             [min(math.floor(share * n_layers + 1e-9), n_layers - 1) for share in layers] if inside else []
         )
         layers = [*range(places[0], places[1] + 1)] if len(places) == 2 else places
-    bad = [layer for layer in layers if layer not in range(n_layers)]
+    bad = wrong_indices(layers, n_layers)
     if bad or not layers:
         raise CarveError(
             f'layers {bad or spec} do not exist: the model has {n_layers} layers, 0 to {n_layers - 1}. '
             'Give indices, or two fractions of the depth, such as layers=(.7, .9)'
         )
-    return sorted({*map(int, layers)})
+    return sorted({*layers})
 
 
 # %% ../../nbs/library/core/10_saliency.ipynb #31c80389
@@ -206,7 +206,10 @@ def map_auroc(S: 'Saliency', boxes: Iterable[Box]) -> float:
     Boxes are in pixels; patches outside the image do not count."""
     inside = cells_within(S)
     patches = SimpleNamespace(grid=inside.shape, box=S.box)
-    pointed = np.sum([patch_cover(patches, read_box(box)) for box in boxes], 0) > 0
+    covers = [patch_cover(patches, read_box(box)) for box in boxes]
+    if not covers:
+        raise CarveError('No true region: give a list of boxes, such as [(40, 120, 96, 176)]')
+    pointed = np.sum(covers, 0) > 0
     return auroc(S.values[inside], pointed.reshape(inside.shape)[inside])
 
 
