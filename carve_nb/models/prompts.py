@@ -569,8 +569,8 @@ def read_turn(given: object) -> dict:
 def read_chat(
     messages: Iterable[dict], images: ImageLike | list | None = None
 ) -> tuple[list[dict], list, str]:
-    """Read a chat, as a chat template takes it, whose last text is the question: its messages in one form, its
-    images, of its parts where none are given, and its question"""
+    """Read a chat, as a chat template takes it, whose last text is the question: its messages in one form with
+    places for images, the images, of its parts where none are given, and its question"""
     if isinstance(messages, str | Mapping):
         raise PromptError(CHAT_FORM)
     chat = [read_turn(message) for message in messages]
@@ -583,7 +583,7 @@ def read_chat(
     if not texts:
         raise PromptError(CHAT_FORM)
     places = [part for turn in chat for part in turn['content'] if part['type'] == 'image']
-    inside = [part['image'] for part in places if 'image' in part]
+    inside = [part.pop('image') for part in places if 'image' in part]
     if images is not None and inside:
         raise PromptError('Images are given, and others are in the messages: give them in one of the two.')
     given = inside if images is None else [*images] if isinstance(images, list | tuple) else [images]

@@ -1,6 +1,7 @@
 """A method within a chat of the user's own: system turn, earlier turns, and both captures in it, as the stock
 template puts it"""
 
+import numpy as np
 import pytest
 from tiny import TALL, WIDE
 from carve_nb.attention.session import Session
@@ -106,3 +107,15 @@ SLIPS = {  # words of the sentence -> what is wrong
 def test_slips(load, words):
     with pytest.raises(CarveError, match=words):
         Carve()(load('qwen2_5_vl'), WIDE, **SLIPS[words])
+
+
+def test_an_array_in_a_chat_twice_in_a_session(load):
+    "What was asked is known by its images and words, whatever the messages held the image as"
+    session, method = Session(load('llava')), Lookup(max_new_tokens=4)
+
+    def chat():
+        return [dict(role='user', content=[dict(type='image', image=np.asarray(WIDE)), text(ASKED)])]
+
+    first = method(session, None, messages=chat())
+    again = method(session, None, messages=chat())
+    assert str(again) == str(first) and again.answer is first.answer
