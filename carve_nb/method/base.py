@@ -5,6 +5,7 @@
 # %% auto #0
 __all__ = [
     'METHODS',
+    'CATEGORIES',
     'import_all',
     'register',
     'Method',
@@ -47,6 +48,7 @@ from ..models.prompts import TURN, Ask, Prompt, open_images
 
 # %% ../../nbs/library/method/04_base.ipynb #b2c126b8
 METHODS: dict[str, type['Method']] = {}  # of the modules that were imported
+CATEGORIES = 'ours', 'map', 'prompt', 'edit', 'logits', 'control'
 
 
 @cache
@@ -59,6 +61,7 @@ def import_all():
 
 def register(cls: type['Method']):
     "Make the class of a method known by its name: to `run_eval`, `make_method` and the others"
+    choose(cls.category, CATEGORIES, f'category of {cls.__name__}')
     is_packaged = cls.__module__.startswith('carve_nb.')
     if not is_packaged:
         import_all()

@@ -42,7 +42,7 @@ def limited(default: Number, low: float, high: float = math.inf) -> Number:
 
 
 # whose attention is read, as `pick_words`
-Query = QueryKind | list | tuple
+Query = QueryKind | list[str] | tuple[str, ...]
 
 # %% ../../nbs/library/method/01_settings.ipynb #68f03f3b
 _UNIONS = Union, UnionType
@@ -52,7 +52,7 @@ _WORDS: dict[object, str] = {  # type -> what a field of it takes
     str: 'a text',
     int: 'a whole number',
     float: 'a number',
-    list: 'a list of words or indices',
+    list: 'a list of words',
     tuple: 'a tuple',
     NoneType: 'None',
 }
@@ -64,7 +64,7 @@ def describe(kind: object) -> str:
     if kind in _WORDS:
         return _WORDS[kind]
     if origin in _UNIONS:
-        return ', or '.join(describe(each) for each in get_args(kind) if each is not tuple)
+        return ', or '.join(describe(each) for each in get_args(kind) if get_origin(each) is not tuple)
     if origin is Literal:
         return ' or '.join(map(repr, get_args(kind)))
     return _WORDS.get(origin) or f'a {getattr(kind, "__name__", kind)}'
@@ -90,6 +90,9 @@ def fits(value: object, kind: object) -> bool:
         return value in get_args(kind)
     if isinstance(value, bool):
         return kind is bool
+    items = {*get_args(kind)} - {...}
+    if items and isinstance(value, (list, tuple)):
+        return isinstance(value, origin) and all(any(fits(item, each) for each in items) for item in value)
     accepted = {float: Real, int: Integral}.get(origin, origin)
     return not isinstance(accepted, type) or isinstance(value, accepted)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from math import isqrt
 from transformers import PreTrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
-from ..core.errors import CarveError, UnsupportedError
+from ..core.errors import CarveError, UnsupportedError, choose
 from ..core.image import Box
 from .checkpoints import CHECKPOINTS
 from carve_nb.models.image_tokens import (
@@ -96,6 +96,9 @@ class Family:
     shares = property(
         lambda self: 'sharing' not in self.why_not, doc='Can the beginning of a prompt be shared?'
     )
+
+    def __post_init__(self):
+        choose(self.thumbnail, ['first', 'last'], f'thumbnail of {self.name}')
 
 
 # %% ../../nbs/library/models/03_families.ipynb #7e0da36e

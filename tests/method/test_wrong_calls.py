@@ -1,8 +1,10 @@
 """What a person may write in the first hour, and the sentence that each wrong call gets: one line that says
 what was wrong and what to write."""
 
+import numpy as np
 import pytest
-from carve_nb import VLM, Carve, Lookup, load_benchmark, make_method, make_scene, run_eval
+import torch
+from carve_nb import VLM, Carve, Family, Lookup, load_benchmark, make_method, make_scene, run_eval
 from carve_nb.attention.edits import Edit, applying
 from carve_nb.attention.session import Session
 from carve_nb.core.errors import CarveError
@@ -44,8 +46,15 @@ CALLS = {  # Python that is wrong -> words of its sentence
     "make_method('lookupp')": 'perhaps lookup',
     'make_method(int, p=1)': "<class 'int'> is no method",
     'Lookup(query=[])': "query=[]: use 'last'",
+    'Lookup(query=[3])': 'or a list of words',
+    'Lookup(layers=[True])(vlm, image, question)': 'layers [True] do not exist',
+    "type('Mine', (Lookup,), dict(name='mine', category='mine'))": "category of Mine 'mine' is not known",
+    "Family('mine', thumbnail='First')": "thumbnail of mine 'First' is not known; perhaps first",
     'Lookup(image, question)': 'Make the method first, then call it',
     'rows.saliency(heads=99)': 'the model has 4 heads, 0 to 3',
+    'rows.saliency(heads=[True])': 'heads [True] do not exist',
+    'rows.saliency(99)': 'No rows of [99]: those that were read are',
+    'rows.saliency([1, None])': 'No rows of [1, None]: those that were read are',
     'rows.lay(rows.attn[0][..., :-1])': 'give one for each, such as rows.attn[0]',
     "rows.only(None, 'last')": "capture with steps='last' or 'all'",
     "vlm.capture(image, question, steps='last').only(None, 'first')": "capture with steps='first' or 'all'",
@@ -59,6 +68,7 @@ CALLS = {  # Python that is wrong -> words of its sentence
     "make_method('oracle')(vlm, image, question, box=(.1, .1, .3, .3))": 'does not lie in the image of 448 x 448',
     'result.plot(box=(1, 2))': 'give left, top, right and bottom in pixels',
     "result.saliency.points_at('heart')": 'give left, top, right and bottom in pixels',
+    'result.saliency.auroc([])': 'No true region: give a list of boxes',
     'result.saliency.auroc((1, 2, 3, 4))': 'give left, top, right and bottom in pixels',
     # what was asked
     'Lookup()(vlm, folder, question)': 'is a folder: give the file of one image',
@@ -67,6 +77,7 @@ CALLS = {  # Python that is wrong -> words of its sentence
     "load_benchmark(folder, columns=['question'])": "such as columns=dict(question='text')",
     "Lookup()(vlm, image, ' ')": 'a text that can be seen',
     'Lookup()(vlm, [], question)': 'give at least one',
+    'vlm.ask(image.resize((9, 9)).crop((0, 0, 0, 5)), question)': 'The image is 0 x 5 pixels',
     "Lookup()(vlm, image, question, by='gpt-4o')": 'give a VLM, an Endpoint',
     "Lookup()(vlm, [image, image], question, which='best')": 'give contrast or a number',
     'Lookup()(vlm, image, question, messages=[])': 'Give a question or messages, not both',
@@ -97,7 +108,7 @@ def names(tmp_path_factory):
     given |= dict(
         ask_under=ask_under, keep=lambda layer, weights, rows: weights, Edit=Edit, box_regions=box_regions
     )
-    called = VLM, Carve, Lookup, Session, RandomCrop, make_method, load_benchmark, run_eval
+    called = VLM, Carve, Family, Lookup, Session, RandomCrop, make_method, load_benchmark, run_eval
     return given | {each.__name__: each for each in called}
 
 
@@ -122,6 +133,21 @@ def test_right_calls(names):
         for image in (names['image'], path)
     }
     assert len(answers) == 1
+
+
+def test_numbers_of_numpy_and_torch(names):
+    "Layers, heads, tokens and a true region are taken as NumPy and PyTorch have them"
+    vlm, rows = names['vlm'], names['rows']
+    one, several = np.int64(1), torch.tensor([0, 1])
+    assert (rows.read(query=one, layers=one, heads=one) == rows.read(query=1, layers=1, heads=1)).all()
+    assert (
+        rows.read(query=several, layers=several, heads=several)
+        == rows.read(query=[0, 1], layers=[0, 1], heads=[0, 1])
+    ).all()
+    oracle = make_method('oracle')
+    for box in np.array([40, 120, 96, 176]), torch.tensor([40, 120, 96, 176]):
+        told = oracle(vlm, IMAGE, QUESTION, box=box)
+        assert told.crop.box == oracle(vlm, IMAGE, QUESTION, box=(40, 120, 96, 176)).crop.box
 
 
 def test_both_names_of_a_packaged_class():
