@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
+from carve_nb.core.errors import CarveError
 from carve_nb.core.image import Box, box_size
 from carve_nb.core.saliency import Saliency
 from carve_nb.core.stats import holm, mcnemar
@@ -30,12 +31,14 @@ from carve_nb.method.controls import QuestionOnly
 from carve_nb.method.crop import grow_box
 from carve_nb.method.lookup import Lookup
 from carve_nb.method.profiles import find_profile, short_name
+from carve_nb.models.image_tokens import ImageSpan
 from .records import Part, of_question, overlap, points_at, run_parts, seed_of
 from .twins import twin_records
 
 FIRST_SEED = dict(maps=4_000_000, contrasts=4_000_000, ideal=4_050_000, answers=4_060_000, shares=4_200_000)
 TWINS_SEED = 1_180_000
 SHARES = 0.02, 0.04, 0.08, 0.16, 0.32  # p, the kept share of the pixels
+RANKS = 'largest sum', 'highest peak'
 HOLDS = 0.95  # part of the target that a crop must show
 # that the profiles chose for their token until 2026-11-30
 CHOSEN_LAYERS = {'carve-tiny': [1, 2, 3], 'carve-small': [2], 'carve-smol': [19, 21, 22, 23]}
@@ -44,6 +47,24 @@ CHOSEN_LAYERS = {'carve-tiny': [1, 2, 3], 'carve-small': [2], 'carve-smol': [19,
 def query_tokens(vlm: VLM) -> list[str]:
     "Return the last token and, where it is another, that of the model's profile"
     return [*dict.fromkeys(('last', find_profile(vlm).query))]
+
+
+def both_maps(vlm: VLM, sample: Record) -> tuple[ImageSpan, dict[str, tuple[Tensor, Tensor]]]:
+    "Return where the image lies, and of both tokens the maps of the question and of the general instruction"
+    session, ask = Session(vlm), Carve().asked(vlm, sample.image, sample.question)
+    rows = session.capture(ask, answer=False)
+    general = session.capture(ask.but(text=Carve().instruction), answer=False)
+    maps = {query: Carve(query=query).maps(rows, general) for query in query_tokens(vlm)}
+    return rows.spans[0], {query: (A_q[0], A_g[0]) for query, (A_q, A_g) in maps.items()}
+
+
+def chosen_layers(vlm: VLM) -> list[int]:
+    "Return the layers that the profile of a packaged model had chosen"
+    if (name := short_name(vlm)) not in CHOSEN_LAYERS:
+        raise CarveError(
+            f'--part maps compares the layers chosen for {", ".join(CHOSEN_LAYERS)}, and none for {name}: take --part shares.'
+        )
+    return CHOSEN_LAYERS[name]
 
 
 def share_of_total(A: Tensor) -> Tensor:
@@ -126,15 +147,12 @@ def measure_boxes(saliency: Saliency, target: Box, rng: np.random.Generator) -> 
 def measure_maps(vlm: VLM, sample: Record) -> dict:
     """Return for both tokens: what the crops of three maps hold; pointing of all contrasts, of the raw map and
     the quotient by groups of layers, and of the raw map layer by layer"""
-    session, ask = Session(vlm), Carve().asked(vlm, sample.image, sample.question)
-    chosen = CHOSEN_LAYERS[short_name(vlm)]
+    chosen = chosen_layers(vlm)
     others = [layer for layer in range(vlm.n_layers) if layer not in chosen]
     groups = dict(all=[*range(vlm.n_layers)], profile=chosen, others=others)
-    rows = session.capture(ask, answer=False)
-    general = session.capture(ask.but(text=Carve().instruction), answer=False)
-    span, rng, measured = rows.spans[0], np.random.default_rng(seed_of(sample)), {}
-    for query in query_tokens(vlm):
-        A_q, A_g = (A[0] for A in Carve(query=query).maps(rows, general))
+    span, read = both_maps(vlm, sample)
+    rng, measured = np.random.default_rng(seed_of(sample)), {}
+    for query, (A_q, A_g) in read.items():
         maps = contrasts(A_q, A_g, weighed=False)
         points = {name: A.sum(0) for name, A in maps.items()}
         points['strongest layer'] = A_q[strongest_layer(A_q, A_g)]
@@ -158,16 +176,11 @@ def measure_maps(vlm: VLM, sample: Record) -> dict:
 
 def measure_contrasts(vlm: VLM, sample: Record) -> dict:
     "Return for both tokens the pointing of each contrast, and of the raw map with all layers scaled to one sum"
-    session, ask = Session(vlm), Carve().asked(vlm, sample.image, sample.question)
-    rows = session.capture(ask, answer=False)
-    general = session.capture(ask.but(text=Carve().instruction), answer=False)
+    span, read = both_maps(vlm, sample)
     points = {}
-    for query in query_tokens(vlm):
-        A_q, A_g = (A[0] for A in Carve(query=query).maps(rows, general))
+    for query, (A_q, A_g) in read.items():
         maps = contrasts(A_q, A_g) | {'raw, scaled': share_of_total(A_q)}
-        points[query] = {
-            name: int(points_at(A.sum(0), rows.spans[0], sample.box)) for name, A in maps.items()
-        }
+        points[query] = {name: int(points_at(A.sum(0), span, sample.box)) for name, A in maps.items()}
     return dict(id=sample.id, points=points)
 
 
@@ -179,12 +192,9 @@ def shown_shares(saliency: Saliency, target: Box) -> list[float]:
 def measure_shares(vlm: VLM, sample: Record) -> dict:
     """Return for both tokens the pointing of each contrast, and how much of the target the crops of the raw map and
     of the quotient show"""
-    session, ask = Session(vlm), Carve().asked(vlm, sample.image, sample.question)
-    rows = session.capture(ask, answer=False)
-    general = session.capture(ask.but(text=Carve().instruction), answer=False)
-    span, measured = rows.spans[0], dict(points={}, shown={})
-    for query in query_tokens(vlm):
-        A_q, A_g = (A[0] for A in Carve(query=query).maps(rows, general))
+    span, read = both_maps(vlm, sample)
+    measured = dict(points={}, shown={})
+    for query, (A_q, A_g) in read.items():
         maps = {name: A.sum(0) for name, A in contrasts(A_q, A_g).items()}
         measured['points'][query] = {name: int(points_at(S, span, sample.box)) for name, S in maps.items()}
         measured['shown'][query] = {
@@ -290,37 +300,47 @@ def measure_twins(vlm: VLM, sample: Record) -> dict:
     )
 
 
-def crops_hold(
-    readings: list[dict], name: str, key: str = 'holds'
-) -> np.ndarray:  # of `measure_maps`, at one token
-    "Tell whether the crop of a map holds the target, [questions, shares, ranks]"
-    return np.array([[*map(int, reading['crops'][name][key])] for reading in readings], float).reshape(
-        -1, len(SHARES), 2
-    )
+def by_rank(rows: list) -> np.ndarray:
+    "Arrange what was measured of each crop, [questions, shares, ranks]"
+    return np.array(rows, float).reshape(-1, len(SHARES), len(RANKS))
+
+
+def crops_hold(readings: list[dict], name: str, key: str = 'holds') -> np.ndarray:
+    "Tell whether the crop of a map holds the target; of `measure_maps`, at one token"
+    return by_rank([[*map(int, reading['crops'][name][key])] for reading in readings])
+
+
+def crops_show(records: list[dict], query: str, name: str) -> np.ndarray:
+    "Return how much of the target the crop of a map shows; of `measure_shares`"
+    return by_rank([record['shown'][query][name] for record in records])
+
+
+def change_table(pairs: dict[tuple, tuple[np.ndarray, np.ndarray]]) -> tuple[pd.DataFrame, dict]:
+    """Tabulate of each column the crops that succeed, raw map and contrast [questions, shares], a star where they
+    differ; with p by Holm of each (column, share)"""
+    places = [(column, i) for column in pairs for i in range(len(SHARES))]
+    adjusted = dict(zip(places, holm([mcnemar(*(of[:, i] for of in pairs[column])) for column, i in places])))
+
+    def cell(column: tuple, i: int) -> str:
+        raw, quotient = (100 * of[:, i].mean() for of in pairs[column])
+        return f'{raw:.1f} → {quotient:.1f}' + '*' * (adjusted[column, i] < 0.05)
+
+    cells = {column: [cell(column, i) for i in range(len(SHARES))] for column in pairs}
+    return pd.DataFrame(cells, [f'p = {p:g}'.replace('0.', '.') for p in SHARES]), adjusted
 
 
 def crops_table(by_name: dict[str, list[dict]]) -> tuple[pd.DataFrame, dict]:
-    """Tabulate of each name the crops that hold the target, raw map and contrast, a star where they differ; with p by
-    Holm of each (name, share, rank)"""
-    before, after, chance = (
-        {name: crops_hold(readings, *of) for name, readings in by_name.items()}
-        for of in (('raw',), ('quotient',), ('raw', 'random'))
-    )
-    places = [(name, i, j) for name in by_name for i in range(len(SHARES)) for j in range(2)]
-    adjusted = dict(
-        zip(places, holm([mcnemar(before[name][:, i, j], after[name][:, i, j]) for name, i, j in places]))
-    )
-
-    def cell(name: str, i: int, j: int) -> str:
-        raw, quotient = (100 * of[name][:, i, j].mean() for of in (before, after))
-        return f'{raw:.1f} → {quotient:.1f}' + '*' * (adjusted[name, i, j] < 0.05)
-
-    columns = {}
-    for name in by_name:
-        for j, rank in enumerate(('largest sum', 'highest peak')):
-            columns[name, rank] = [cell(name, i, j) for i in range(len(SHARES))]
-        columns[name, 'random'] = [f'{100 * share:.1f}' for share in chance[name][:, :, 0].mean(0)]
-    return pd.DataFrame(columns, [f'p = {p:g}'.replace('0.', '.') for p in SHARES]), adjusted
+    "Tabulate of each name the crops that hold the target, as `change_table`, and random ones beside them"
+    pairs = {
+        (name, rank): tuple(crops_hold(readings, of)[:, :, j] for of in ('raw', 'quotient'))
+        for name, readings in by_name.items()
+        for j, rank in enumerate(RANKS)
+    }
+    table, adjusted = change_table(pairs)
+    for name, readings in by_name.items():
+        chance = crops_hold(readings, 'raw', 'random')[:, :, 0].mean(0)
+        table[name, 'random'] = [f'{100 * share:.1f}' for share in chance]
+    return table[[*by_name]], adjusted
 
 
 def questions(part: str, n: int) -> list:
