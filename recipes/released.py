@@ -30,11 +30,13 @@ __all__ = [
     'encode_turn',
     'part_lesson',
     'pack_turns',
+    'pad_packed',
     'packed_batch',
     'word_tables',
     'word_loss',
     'see',
     'packed_states',
+    'answer_loss',
     'packed_loss',
     'batches_by_number',
     'train_piece',
@@ -47,6 +49,7 @@ __all__ = [
 
 # %% ../nbs/training/released_model.ipynb #42ce7263
 import re
+from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
 from shutil import copyfile
@@ -151,11 +154,11 @@ def new_released_model(gguf: str | Path) -> tuple:  # file of SmolLM2-135M-Instr
     return m.requires_grad_(False).eval(), tokenizer
 
 
-def add_adapter(m: nn.Module, rank: int = 8) -> nn.ModuleDict:  # stock LLaVA
-    "Add LoRA to all layers of the decoder; return what learns"
+def add_adapter(m: nn.Module, rank: int = 8, where: str = ADAPTED) -> nn.ModuleDict:  # stock class; pattern
+    "Add LoRA to matrices of the decoder; return what learns"
     from peft import LoraConfig, inject_adapter_in_model
 
-    settings = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=ADAPTED)
+    settings = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=where)
     inject_adapter_in_model(settings, m)
     parts = {
         name.split('language_model.')[1].replace('.', '/'): part
@@ -196,7 +199,13 @@ def part_lesson(
     return images, view, turns
 
 
-def pack_turns(rng: np.random.Generator, tokenizer: PreTrainedTokenizerBase, turns: list, v: Lesson):
+def pack_turns(
+    rng: np.random.Generator,
+    tokenizer: PreTrainedTokenizerBase,
+    turns: list,
+    v: Lesson,
+    names: Sequence[str] = tuple(TURNS_IN_WORDS),
+):  # of the kinds
     "Pack turns into a row of v.length tokens: ids, targets, number of the turn (1, 2, ...), position, kinds"
     row, kinds = ([], [], [], []), []
     for question, answer, kind in turns:
@@ -205,10 +214,18 @@ def pack_turns(rng: np.random.Generator, tokenizer: PreTrainedTokenizerBase, tur
         ids, targets = encode_turn(tokenizer, question, answer)
         if len(row[0]) + len(ids) > v.length:
             continue
-        kinds.append(list(TURNS_IN_WORDS).index(kind))
+        kinds.append(names.index(kind))
         for to, more in zip(row, (ids, targets, [len(kinds)] * len(ids), range(len(ids)))):
             to.extend(more)
     return *row, kinds
+
+
+def pad_packed(rows: list) -> dict:  # of `pack_turns`
+    "Return rows as one batch: ids, targets, turn, place [B, N]; kinds [B, J] (-1 = none)"
+    ids, targets, turn, place, kinds = zip(*rows)
+    filled = dict(ids=(ids, 0), targets=(targets, -100), turn=(turn, -1), place=(place, 0))
+    batch = {name: pad_rows(values, max(map(len, ids)), fill) for name, (values, fill) in filled.items()}
+    return batch | dict(kinds=pad_rows(kinds, max(map(len, kinds)), -1))
 
 
 def packed_batch(
@@ -220,7 +237,7 @@ def packed_batch(
     turns: dict = TURNS_IN_WORDS,
 ) -> dict:
     """Make a batch of lessons, the same whenever and wherever it is made: images uint8 [B, I, px, px, 3],
-    labels of patches [B, I, 3, n, n], and ids, targets, turn, place [B, N]; kinds [B, J] (-1 = none)"""
+    labels of patches [B, I, 3, n, n], and the rows of `pad_packed`"""
     rng = np.random.default_rng([seed, 3, sum(k * ord(c) for k, c in enumerate(v.name, 1)), i])
     make = dict(single=single_lesson, pair=pair_lesson, part=part_lesson)[v.form]
     rows, shown = [], []
@@ -234,11 +251,7 @@ def packed_batch(
         labels = np.full((len(images), 3, SIDE, SIDE), -1)
         labels[0] = patch_labels(view.every, SIDE)
         shown.append((np.stack(images), labels))
-    ids, targets, turn, place, kinds = zip(*rows)
-    filled = dict(ids=(ids, 0), targets=(targets, -100), turn=(turn, -1), place=(place, 0))
-    batch = {name: pad_rows(values, max(map(len, ids)), fill) for name, (values, fill) in filled.items()}
-    batch |= dict(kinds=pad_rows(kinds, max(map(len, kinds)), -1))
-    return batch | dict(zip(('images', 'labels'), map(np.stack, zip(*shown))))
+    return pad_packed(rows) | dict(zip(('images', 'labels'), map(np.stack, zip(*shown))))
 
 
 # %% ../nbs/training/released_model.ipynb #650358a2
@@ -283,41 +296,51 @@ def see(m: nn.Module, images: torch.Tensor) -> torch.Tensor:  # stock LLaVA; uin
 
 
 def packed_states(
-    m: nn.Module, tokenizer: PreTrainedTokenizerBase, seen: torch.Tensor, batch: dict
+    m: nn.Module, tokenizer: PreTrainedTokenizerBase, seen: torch.Tensor, batch: dict, keep: float = 1.0
 ) -> torch.Tensor:
-    "Hidden states of all questions [B, N, D] behind the images [B, I, n*n, D]"
+    """Hidden states of all questions [B, N, D] behind the images [B, I, n*n, D].
+
+    Of all images but the last a random share `keep` of the tokens is shown, at their places."""
     E = m.get_input_embeddings()
     encode = lambda s: torch.tensor(tokenizer(s, add_special_tokens=False)['input_ids'], dtype=torch.long)
     text = lambda s: E(encode(s)).expand(len(seen), -1, -1)
     images = [piece for image in seen.unbind(1) for piece in (image, text('\n'))]
     prefix = torch.cat([text(OPENING), *images], 1)
     P = prefix.shape[1]
-    x = torch.cat([prefix, E(batch['ids'])], 1)
-    turn = F.pad(batch['turn'], (P, 0))
-    places = torch.cat([torch.arange(P).expand(len(x), -1), P + batch['place']], 1)
+    shown, last = torch.ones(P, dtype=torch.bool), P - images[-1].shape[1] - images[-2].shape[1]
+    if keep < 1:
+        shown[encode(OPENING).numel() : last] = torch.rand(last - encode(OPENING).numel()) < keep
+    x = torch.cat([prefix[:, shown], E(batch['ids'])], 1)
+    turn = F.pad(batch['turn'], (int(shown.sum()), 0))
+    places = torch.cat([shown.nonzero()[:, 0].expand(len(x), -1), P + batch['place']], 1)
     h = m.model.language_model(
         inputs_embeds=x, attention_mask=unseen(turn)[:, None], position_ids=places, use_cache=False
     ).last_hidden_state
-    return h[:, P:]
+    return h[:, int(shown.sum()) :]
+
+
+def answer_loss(
+    m: nn.Module, h: torch.Tensor, batch: dict, names: Sequence[str]
+) -> tuple:  # of `packed_states`; of the kinds
+    "Loss at the answers, and its figures: (right, asked) of each kind"
+    there, kinds = batch['targets'] >= 0, batch['kinds']
+    logits, wanted = m.lm_head(h[there]), batch['targets'][there]
+    asked = there.nonzero()[:, 0], batch['turn'][there] - 1  # row, and which of its questions
+    wrong = (logits.argmax(-1) != wanted).float()
+    misses = torch.zeros(kinds.shape).index_put(asked, wrong, accumulate=True)
+    loss = F.cross_entropy(logits, wanted)
+    return loss, dict(answer=loss.item()) | right_by_kind(misses == 0, kinds, names)
 
 
 def packed_loss(
     m: nn.Module, tokenizer: PreTrainedTokenizerBase, tables: tuple, batch: dict, aux: float = 0.1
 ) -> tuple:  # of `packed_batch`; weight of `word_loss`
-    "Loss of a batch at its answers, and its figures: (right, asked) of each kind"
+    "Loss of a batch at its answers and its image tokens, and its figures"
     batch = {name: torch.as_tensor(value) for name, value in batch.items()}
     seen = see(m, batch['images'])
     near, figures = word_loss(seen.flatten(0, 1), batch['labels'].flatten(0, 1), tables)
-    h, wanted, turn = packed_states(m, tokenizer, seen, batch), batch['targets'], batch['turn']
-    there = wanted >= 0
-    logits = m.lm_head(h[there])
-    wrong = logits.argmax(-1) != wanted[there]
-    kinds = batch['kinds']
-    asked = there.nonzero()[:, 0], turn[there] - 1  # row, and which of its questions
-    misses = torch.zeros(kinds.shape).index_put(asked, wrong.float(), accumulate=True)
-    loss = F.cross_entropy(logits, wanted[there])
-    figures |= dict(answer=loss.item(), near=near.item())
-    return loss + aux * near, figures | right_by_kind(misses == 0, kinds, TURNS_IN_WORDS)
+    loss, right = answer_loss(m, packed_states(m, tokenizer, seen, batch), batch, TURNS_IN_WORDS)
+    return loss + aux * near, figures | dict(near=near.item()) | right
 
 
 # %% ../nbs/training/released_model.ipynb #689f1b2c

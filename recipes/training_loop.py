@@ -65,11 +65,11 @@ def optimizers(
         dict(params=[p for n, p in learn.items() if n not in rest and n.startswith(part)]) for part in parts
     ]
     muon = dict(lr=1e-3, weight_decay=0.01, momentum=0.95, adjust_lr_fn='match_rms_adamw')
-    make_adam = lambda params: torch.optim.AdamW(params, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0)
+    adam_of = lambda *groups: torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0)
     if adam:
-        return [make_adam(groups), make_adam(rest.values())]
+        return [adam_of(*groups, dict(params=[*rest.values()]))]
     muon_or_none = [torch.optim.Muon(groups, **muon)] if any(g['params'] for g in groups) else []
-    return [*muon_or_none, make_adam(rest.values())]
+    return [*muon_or_none, adam_of(dict(params=[*rest.values()]))]
 
 
 # %% ../nbs/training/two_models.ipynb #3946c146
