@@ -11,6 +11,8 @@ LIST = $(PY) -c 'import sys, tomllib; p = tomllib.load(open("pyproject.toml", "r
 # So many notebooks or tests run at a time, with one thread each: one more than there are cores, since some wait for a server or
 # a browser; 4 GB each, at least two and at most five.
 J := $(or $(J),$(shell $(PY) -c 'import os; gb = os.sysconf("SC_PAGE_SIZE")*os.sysconf("SC_PHYS_PAGES")/2**30; print(max(2, min(5, os.cpu_count() + 1, int(gb/4))))' 2>/dev/null || echo 2))
+# Python keeps what it has compiled, even where a container forbids it: else each of a hundred processes compiles torch again.
+export PYTHONDONTWRITEBYTECODE :=
 # Tests never ask the Hub; on a loaded machine Ray may take minutes to start. `make test TIMES=1` prints the ten slowest.
 RUN  = HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1 $(W:%=PYTHONWARNINGS=%) \
        RAY_gcs_server_port_wait_time_s=600 RAY_worker_register_timeout_seconds=600
