@@ -9,7 +9,6 @@ __all__ = [
     'image_in',
     'Stored',
     'cell_of',
-    'is_gap',
     'read_text',
     'plain_name',
     'read_file',
@@ -44,6 +43,7 @@ from pathlib import Path
 from typing import Any
 from ..core.errors import CarveError, DataError, quote
 from ..core.io import one_line
+from .records import is_gap
 
 
 # %% ../../nbs/library/data/08_files.ipynb #f11e0009
@@ -118,11 +118,6 @@ def cell_of(row: Any, column: str) -> Any:
 
 
 # %% ../../nbs/library/data/08_files.ipynb #f11e0010
-def is_gap(value: Any) -> bool:
-    "Tell whether a cell holds nothing"
-    return value is None or value != value or value in ('', [], {})
-
-
 def read_text(value: Any) -> str:
     "Read one text or number, '' of a gap"
     if is_gap(value):

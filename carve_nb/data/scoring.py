@@ -8,6 +8,7 @@ __all__ = [
     'RULES',
     'is_near',
     'Rule',
+    'OwnRule',
     'rule_name',
     'name_rule',
     'check_rule',
@@ -376,6 +377,12 @@ RULES = {
 _PUBLISHED = frozenset(RULES)
 
 
+class OwnRule(str):
+    "The name of a function of your own, with it: a record scores by its own function, whatever other has its name"
+
+    rule: Rule
+
+
 def rule_name(rule: str | Callable) -> str:
     "Get the name of a rule; a function becomes one under its name"
     if not callable(rule):
@@ -385,8 +392,9 @@ def rule_name(rule: str | Callable) -> str:
         raise DataError(f'the rule {quote(rule)} has no name; write it as a function with def.')
     if name in _PUBLISHED:
         raise DataError(f'the function {name} has the name of a rule of this package; rename it.')
-    RULES[name] = Rule(rule, (rule.__doc__ or 'a function').partition('\n')[0])
-    return name
+    own = OwnRule(name)
+    own.rule = RULES[name] = Rule(rule, (rule.__doc__ or 'a function').partition('\n')[0])
+    return own
 
 
 def name_rule(rule: str) -> str:
@@ -396,11 +404,12 @@ def name_rule(rule: str) -> str:
 
 def check_rule(record: Record, rule: str | None = None) -> Rule:
     "Get the rule of a record, or another one; an error where the record does not have what it needs"
-    name = choose(rule or record.rule, RULES, 'Rule')
-    if not record.answers or RULES[name].fits(record):
-        return RULES[name]
+    name = rule or record.rule
+    found = name.rule if isinstance(name, OwnRule) else RULES[choose(name, RULES, 'Rule')]
+    if not record.answers or found.fits(record):
+        return found
     raise DataError(
-        f'{record.label}: the rule {quote(name)} needs {RULES[name].needs}, and the accepted answers are '
+        f'{record.label}: the rule {quote(name)} needs {found.needs}, and the accepted answers are '
         f'{quote(record.answers)}; give another rule, one of {", ".join(RULES)}.'
     )
 

@@ -48,17 +48,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from ..core.errors import DataError, Reader, choose, quote
 from ..core.text import LETTERS, YES_NO, named_options, plain, read_value, split_options
-from carve_nb.data.files import (
-    Table,
-    cell_of,
-    image_finder,
-    image_in,
-    is_gap,
-    plain_name,
-    propose_images,
-    read_text,
-)
-from .records import Record, choose_rows
+from .files import Table, cell_of, image_finder, image_in, plain_name, propose_images, read_text
+from .records import Record, choose_rows, is_gap
 from ..models.checkpoints import behind_thought
 
 # %% ../../nbs/library/data/09_tables.ipynb #d0000001

@@ -11,6 +11,7 @@ from datetime import datetime
 from functools import partial
 from unittest.mock import patch
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from carve_nb import CarveError, load_benchmark
@@ -477,6 +478,14 @@ def test_a_function_is_a_rule(load):
     )
 
 
+def test_two_functions_of_one_name_are_two_rules():
+    def share(of):
+        return lambda answer, record: of
+
+    data = [load_benchmark('scenes', n=1, rule=share(of)) for of in (0.25, 0.75)]
+    assert [score_answer('red', one[0]) for one in data] == [0.25, 0.75]
+
+
 def test_a_file_outside(load, tmp_path_factory):
     "By its path, and by one that goes up"
     outside = tmp_path_factory.mktemp('outside') / 'b.png'
@@ -509,8 +518,8 @@ def test_names_of_images_in_two_forms_of_unicode(load):
 
 def test_rows_in_hand_hold_an_image_as_an_array():
     pixels = np.zeros((40, 60, 3), np.uint8)
-    data = load_benchmark([dict(image=pixels, question='What is it?', answer='red')])
-    assert data[0].open().size == (60, 40)
+    data = load_benchmark([dict(image=pixels, question='What is it?', answer='red', kind=pd.NA)])
+    assert data[0].open().size == (60, 40) and data[0].kind == ''
 
 
 def test_a_folder_with_a_table_in_capitals_is_no_copy_of_the_hub(tmp_path):
