@@ -27,6 +27,7 @@ __all__ = [
     'RunTable',
     'read_result',
     'results_page',
+    'methods_that_look',
     'best_method',
     'grade',
     'Panel',
@@ -58,7 +59,7 @@ from fastcore.basics import groupby
 from jinja2 import Environment
 from PIL import Image, ImageOps
 from ..core.errors import DataError, RunError
-from ..core.image import scale_box
+from ..core.image import scale_box, union_box
 from ..core.io import count_of, one_line, replace_file, table_html, tame_cell, tame_markdown
 from ..core.plotting import draw_boxes, figure_bytes, jpeg_url, outline_target
 from ..core.saliency import Saliency
@@ -284,10 +285,19 @@ SIDE = 560  # pixels of the longer side of an image on a page
 NOT_BEST = 'none', 'random', 'oracle'  # the baseline and controls: whose crop a page does not choose
 
 
+def methods_that_look(records: Iterable[dict]) -> set[str]:
+    "Find the methods with a map, or with a crop: less than the image, the largest box in the lines of its question"
+    looking = set()
+    for lines in groupby(records, lambda line: line['id']).values():
+        placed = [line for line in lines if 'box' in line]
+        whole = union_box([line['box'] for line in placed])
+        looking |= {line['method'] for line in placed if 'map' in line or tuple(line['box']) != whole}
+    return looking
+
+
 def best_method(run: Run, table: Table) -> str | None:
     "Choose the method whose crops a page shows: the most accurate of those that crop; None where none does"
-    crops = {line['method'] for line in run.records if 'map' in line or line.get('box', [0, 0])[:2] != [0, 0]}
-    rows = table.total[table.total.index.isin(crops)]
+    rows = table.total[table.total.index.isin([*methods_that_look(run.records)])]
     chosen = rows[[method.split(':')[0] not in NOT_BEST for method in rows.index]]
     ranked = (rows if chosen.empty else chosen).acc.fillna(-1).sort_values(ascending=False, kind='stable')
     return ranked.index[0] if len(ranked) else None

@@ -25,7 +25,7 @@ __all__ = [
     'accurate',
     'report',
     'measure_figures',
-    'label_method',
+    'label_methods',
     'format_cell',
     'format_column',
     'shown_columns',
@@ -121,6 +121,11 @@ class MethodLines:
     @cached_property
     def answered(self) -> pd.DataFrame:
         return self.lines[self.lines.status == 'ok']
+
+    @cached_property
+    def has_crop(self) -> bool:
+        "Whether a crop can have been shown; `none`, with fields too, shows the image as it is"
+        return find_baseline(self.lines.method) is None
 
     @cached_property
     def has_scores(self) -> bool:
@@ -238,7 +243,7 @@ COLUMNS = [
     Column('p_holm', lambda of: math.nan, 'p (Holm)', p_value),  # of the whole table
     Column('pointing', averaged('pointing'), 'pointing, %', percent, _POINTING),
     Column('auroc', averaged('auroc'), 'AUROC', decimals, _AUROC),
-    Column('iou', lambda of: math.nan if of.is_baseline else of.mean('iou'), 'IoU', decimals, _IOU),
+    Column('iou', lambda of: of.mean('iou') if of.has_crop else math.nan, 'IoU', decimals, _IOU),
     Column('calls', averaged('calls'), 'calls', decimals, _CALLS),
     Column('failed', lambda of: sum(of.lines.status.isin(FAILED)), 'failed', count, only_above_zero=True),
     Column('unread', lambda of: of.count_unread(near=False), 'unread', count, _UNREAD, only_above_zero=True),
@@ -296,9 +301,13 @@ WHAT_IT_IS = {  # method -> words for it
 }
 
 
-def label_method(method: str) -> str:
-    "Write a method's name for people"
-    return f'{method} (baseline)' if find_baseline([method]) else method
+def label_methods(table: pd.DataFrame) -> list[str]:
+    "Write the method's names of a report for people; of each kind or run the baseline is named so"
+    methods = table.index.get_level_values('method')
+    parts = table.index.droplevel('method') if table.index.nlevels > 1 else [ALL] * len(table)
+    named = [*zip(parts, methods)]
+    baselines = {(part, find_baseline(m for other, m in named if other == part)) for part in {*parts}}
+    return [f'{method} (baseline)' if (part, method) in baselines else method for part, method in named]
 
 
 def format_cell(row: pd.Series | dict, name: str) -> str:
@@ -330,7 +339,7 @@ def shown_columns(table: pd.DataFrame) -> list[Column]:
 def format_report(table: pd.DataFrame, names: Sequence[str] | None = None) -> pd.DataFrame:
     """Write a report, of one kind or run or of several, for people: a column of words for each column that has a
     value, or for those with the given names"""
-    cells = pd.DataFrame({'method': table.index.get_level_values('method').map(label_method)}, table.index)
+    cells = pd.DataFrame({'method': label_methods(table)}, table.index)
     for level, values in table.index.to_frame().drop(columns='method').items():
         if values.nunique() > 1:
             cells[level] = values.replace('', 'other').map(one_line)
@@ -360,15 +369,16 @@ def markdown_table(rows: Iterable[Iterable], head: Iterable) -> str:
 # %% ../../nbs/library/runs/03_report.ipynb #c9209227
 def plot_report(table: pd.DataFrame) -> Figure:
     "Plot accuracies of `report` with their intervals, as wide as the names need; the line is the baseline (no crop)"
-    rows = table[table.acc.notna()]
-    labels = [textwrap.fill(one_line(label_method(method)), 60) for method in rows.index]
+    has_score = table.acc.notna()
+    rows, names = table[has_score], pd.Series(label_methods(table), table.index)[has_score]
+    labels = [textwrap.fill(one_line(name), 60) for name in names]
     lines = '\n'.join(labels).splitlines()
     width = max(map(len, lines), default=0)  # letters
     fig = Figure((2.4 + 0.085 * width, 0.9 + 0.24 * len(lines)), dpi=100, layout='constrained')
     ax = fig.subplots()
     ends = {method: [(row.acc, row.lo, row.hi)] for method, row in rows.iterrows()}
     if ends:
-        plot_forest(ax, ends, scale=100, zero=rows.acc.get(find_baseline(ends)))
+        plot_forest(ax, ends, scale=100, zero=rows.acc.get(find_baseline(table.index)))
     # a dollar is a dollar
     ax.set_yticks(range(len(rows)), labels, parse_math=False)
     ax.set_xlabel('accuracy, %')

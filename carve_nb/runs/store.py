@@ -64,7 +64,11 @@ log = logging.getLogger(__name__)
 
 # %% ../../nbs/library/runs/00_store.ipynb #dc227988
 # fields of a protocol that may differ between two sessions of a run; the key of each question says which it is
-MAY_CHANGE = 'environment', 'commits', 'data.n', 'data.key', 'data.name', 'data.about', 'data.others'
+MAY_CHANGE = (
+    'environment',
+    'commits',
+    *(f'data.{name}' for name in ('n', 'key', 'name', 'about', 'others', 'rule')),
+)
 
 
 def flat_fields(values: dict, prefix: str = '') -> dict[str, object]:

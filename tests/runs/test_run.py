@@ -8,6 +8,7 @@ import time
 import warnings
 from dataclasses import dataclass
 from types import SimpleNamespace
+import numpy as np
 import pytest
 from processes import start_carve, until
 from tiny import files
@@ -225,6 +226,18 @@ def test_growing(tiny, tmp_path):
     assert (tmp_path / 'R' / 'records.jsonl').read_bytes() == whole
 
 
+def test_growing_by_questions_of_another_rule(tiny, tmp_path):
+    "Each question has a rule of its own; the one that most have may change"
+    rows = [
+        dict(image=np.full((40, 40, 3), value, np.uint8), question='What is it?', answer='red')
+        | (dict(choices=['red', 'blue']) if value < 2 else {})
+        for value in range(5)
+    ]
+    for n in 3, 5:
+        grown = run_eval(rows, tiny, 'none', n=n, out=tmp_path, progress=False).records
+    assert [line['rule'] for line in grown] == ['choice'] * 2 + ['exact'] * 3
+
+
 def test_another_profile(tiny, tmp_path, monkeypatch):
     "A profile that was made between two sessions is another configuration"
     first = run(tmp_path, tiny, 'lookup', 2)
@@ -352,6 +365,19 @@ def test_a_kind_named_as_the_total_has_rows_of_its_own():
     ]
     table = measure_table(lines)
     assert len(table.total) == 2 and 'all questions (kind)' in table.numbers.index.get_level_values(0)
+
+
+def test_the_baseline_is_one_row():
+    "Another `none` is compared with it, and shows no crop either"
+    methods = 'none', 'none:suffix=Now.', 'carve'
+    lines = [
+        dict(id=f'{i}', method=method, status='ok', score=float(i % 2), kind=kind, image_key=f'{i}', iou=0.1)
+        for i, kind in enumerate('ab' * 4)
+        for method in methods
+    ]
+    rows = measure_table(lines).words(kinds=False)
+    assert [*rows.method] == ['none (baseline)', *methods[1:]]
+    assert [*rows['IoU']] == ['-', '-', '0.10'] and [*rows['against baseline, points']][1] == '+0.0'
 
 
 def test_a_result_given_twice_is_said(tmp_path):
