@@ -30,6 +30,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib.resources import files
+from numbers import Integral
 from pathlib import Path
 from statistics import mode
 from typing import Any
@@ -468,8 +469,8 @@ def load_benchmark(
     Examples
     --------
     >>> load_benchmark('photos', columns=dict(answer='label')).records"""
-    if n is not None and n < 1:
-        raise DataError(f'n={n}: at least one sample is needed.')
+    if n is not None and (not isinstance(n, Integral) or isinstance(n, bool) or n < 1):
+        raise DataError(f'n={quote(n)}: give a whole number of questions, at least 1.')
     rule = rule_name(rule) if rule else None
     wanted = Wanted(
         n, seed, rule, split, download, read_columns(columns), images, root, revision, config, kinds

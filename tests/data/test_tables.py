@@ -540,6 +540,13 @@ def test_a_rule_without_a_name_is_refused():
         load_benchmark('scenes', n=1, rule=partial(lambda score, answer, record: score, 1.0))
 
 
+@pytest.mark.parametrize('n', [0, '3', 1.5, True])
+def test_a_number_of_questions_that_is_none_is_refused(n):
+    for data in 'scenes', [dict(ROW, image=np.zeros((9, 9, 3), np.uint8))]:
+        with pytest.raises(CarveError, match='give a whole number of questions'):
+            load_benchmark(data, n)
+
+
 def test_a_scene_without_objects_is_refused():
     with pytest.raises(CarveError, match='at least 1 object'):
         make_scene(1, n=0)
