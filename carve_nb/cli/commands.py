@@ -5,6 +5,7 @@
 # %% auto #0
 __all__ = [
     'METHOD_NAMES',
+    'METHOD_FIELDS',
     'Root',
     'Download',
     'AnswerBy',
@@ -139,6 +140,7 @@ def print_page(parts: list['Part']):
 
 # %% ../../nbs/library/cli/03_commands.ipynb #2bae3d1d
 METHOD_NAMES = tuple(row[0] for row in stored_table('methods')[1:])
+METHOD_FIELDS: dict[str, list[str]] = dict(stored_table('methods', 'fields'))
 
 
 def complete_method(incomplete: str) -> list[str]:
@@ -163,8 +165,11 @@ def import_methods(files: Iterable[Path] | None) -> Sequence[str]:
 
 def check_method(spec: str, names: Sequence[str] = METHOD_NAMES) -> str:
     "Return the name of a method, such as 'carve' of 'carve:p=.1', or refuse it without torch"
-    name = read_method(spec)[0]
-    return choose(name if name in names else name.lower(), names, 'method', '`carve methods` lists all')
+    name, given = read_method(spec)
+    name = choose(name if name in names else name.lower(), names, 'method', '`carve methods` lists all')
+    for field in given if name in METHOD_FIELDS else ():
+        choose(field, METHOD_FIELDS[name], f'field of {name}', f'`carve methods {name}` lists all')
+    return name
 
 
 # %% ../../nbs/library/cli/03_commands.ipynb #9f1829d8

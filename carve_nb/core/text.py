@@ -502,10 +502,11 @@ def read_value(text: str) -> object:
 def read_method(text: str) -> tuple[str, dict]:  # 'carve:p=.1:K=2'
     "Split 'carve:p=.1:K=2' into name and fields; put a text with a colon or a comma into quotation marks"
     name, *pairs = split_text(text, ':') or ['']
-    given = {}
-    for pair in pairs:
-        key, sign, value = pair.partition('=')
-        if not sign or key in given:
-            raise CarveError(f'{text!r}: write fields as name=value, each once, such as carve:p=.1:K=2')
-        given[key] = read_value(value)
+    given = {key: read_value(value) for key, _, value in (pair.partition('=') for pair in pairs)}
+    # none in the name, and no second field behind a comma
+    fields = [sum('=' in part for part in split_text(pair, ',')) for pair in (name, *pairs)]
+    if fields != [0] + [1] * len(pairs) or len(given) < len(pairs):
+        raise CarveError(
+            f'{text!r}: write fields as name=value, each once and each after a colon, such as carve:p=.1:K=2'
+        )
     return name.strip(), given

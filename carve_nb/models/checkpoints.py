@@ -41,9 +41,9 @@ PACKAGED[SMOL] = 'a released language model that we taught to see synthetic scen
 CHECKPOINTS = Path(str(files('carve_nb'))) / 'checkpoints'  # a folder of each, under its name
 
 
-def stored_table(name: str) -> list[list[str]]:
-    "Read a table that comes with the package, its head first: `methods` or `families`"
-    return json.loads((CHECKPOINTS / f'{name}.json').read_bytes())['table']
+def stored_table(name: str, part: str = 'table') -> list[list]:
+    "Read a table that comes with the package, its head first: `methods` or `families`; or another `part` of it"
+    return json.loads((CHECKPOINTS / f'{name}.json').read_bytes())[part]
 
 
 # %% ../../nbs/library/models/01_checkpoints.ipynb #412d290e

@@ -63,9 +63,10 @@ from ..core.image import scale_box, union_box
 from ..core.io import count_of, one_line, replace_file, table_html, tame_cell, tame_markdown
 from ..core.plotting import draw_boxes, figure_bytes, jpeg_url, outline_target
 from ..core.saliency import Saliency
-from ..data.datasets import DataSet
+from ..data.datasets import OURS, DataSet
 from ..data.records import Record
 from ..data.scoring import name_rule
+from ..models.checkpoints import PACKAGED
 from carve_nb.runs.report import (
     ALL,
     ENOUGH,
@@ -139,6 +140,9 @@ def describe_lines(run: Run) -> str:
         facts.append('fewer than ten: no method is shown to be better or worse')
     if len(run.protocol.get('commits', '')) > 1:
         facts.append(f'measured at {len(run.protocol["commits"])} commits')
+    model = run.protocol['model']['name']
+    if model in PACKAGED and run.protocol['data']['name'] not in OURS:
+        facts.append(f'{model} is {PACKAGED[model]}')
     return '; '.join(facts)
 
 

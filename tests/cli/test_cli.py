@@ -90,6 +90,9 @@ ASK = 'ask nbs/images/size.png What?'
         ('eval scenes --methods ,', 'no method is named; give one, such as lookup'),
         ('eval scenes --methods lookup,foo', "'foo' is not known"),
         (f'{ASK} --method rel-at', 'perhaps rel-att'),
+        (f'{ASK} --method carve:pp=.1', "field of carve 'pp' is not known; perhaps p; `carve methods carve`"),
+        (f'{ASK} --method carve:p=.1,min_side=3', 'each after a colon, such as carve:p=.1:K=2'),
+        ('eval scenes --methods carve:p=.1,min_side=3', 'each after a colon, such as carve:p=.1:K=2'),
         (
             'eval textvqaa',
             'perhaps textvqa or textvqa-boxes; it is no file or folder either; `carve eval` lists the sets',
@@ -328,6 +331,14 @@ def test_eval_of_a_folder(models, photos, tmp_path, shell, monkeypatch, family, 
     assert {'records.jsonl', 'accuracy.png', 'results.csv'} <= {*os.listdir('o')}
     assert '| rel-att |' in open('o/table.md').read() and '<section' in open('o/answers.html').read()
     assert str(tmp_path) not in open('o/protocol.json').read()
+
+
+def test_eval_says_where_the_answers_are_that_a_packaged_model_knows_no_photographs(photos, shell):
+    knows = 'carve-tiny is a small model that we trained on synthetic scenes; it knows nothing else'
+    for data, count in (photos, 1), ('scenes', 0):
+        out = shell(f'eval {data} --model carve-tiny --methods none --n 2 --out {count}')[1]
+        for text in out, open(f'{count}/table.md').read(), open(f'{count}/answers.html').read():
+            assert ' '.join(text.split()).count(knows) == count, text
 
 
 def test_fields_carry_text(models, photos, photo, shell):
