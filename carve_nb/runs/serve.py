@@ -201,10 +201,7 @@ class ChatRequest(BaseModel):
     def chat(self) -> list[dict]:
         "The chat with a place for each image"
 
-        def without_image(part: dict) -> dict:
-            return dict(type='image') if part['type'] == 'image' else part
-
-        return [dict(turn, content=[*map(without_image, turn['content'])]) for turn in self.parsed[0]]
+        return self.parsed[0]
 
     @property
     def images(self) -> list:
@@ -222,6 +219,12 @@ class ChatRequest(BaseModel):
 
 
 # %% ../../nbs/library/runs/05_serve.ipynb #4353eff0
+_FORM = (
+    '{"model": "lookup", "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": '
+    '{"url": "data:image/png;base64,..."}}, {"type": "text", "text": "What is on the sign?"}]}]}'
+)
+
+
 def read_request(body: bytes) -> ChatRequest:
     "Read a request, or raise an error that says what to send"
     if sum(map(body.count, b'[{,')) > 50_000:  # before they are parsed; pixels have no such signs
@@ -231,6 +234,8 @@ def read_request(body: bytes) -> ChatRequest:
     except ValidationError as e:
         first = e.errors(include_url=False)[0]
         name = '.'.join(map(str, first['loc'])) or 'The request'
+        if first['type'] == 'missing':
+            raise CarveError(f'The request has no {name}; send {_FORM}.') from None
         raise CarveError(f'{name}={quote(first["input"])}: {first["msg"]}.') from None
     check_fields(request.model_extra or {})
     check_size(request.chat, len(request.images))
@@ -632,6 +637,10 @@ def make_app(server: MethodServer, key: str = '', limits: Limits = Limits()) -> 
     async def model(name: str) -> dict:
         check_method(name, server.names, server.refused)
         return describe_model(name)
+
+    @app.get('/health')
+    async def health() -> dict:
+        return dict(status='ok', model=server.vlm.name, answered=server.requests, here=turns.inside)
 
     return app
 

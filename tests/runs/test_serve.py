@@ -11,6 +11,7 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 import openai
 import pytest
 import uvicorn
@@ -200,6 +201,13 @@ def test_bytes_that_are_no_request(address):
         ('models/lookupp', 400),
     ):
         assert status(address, None, path) == number, path
+
+
+def test_health_and_a_request_without_messages(address):
+    with urlopen(f'{address.removesuffix("/v1")}/health') as reply:
+        assert json.load(reply).items() >= dict(status='ok', model='carve-tiny', here=0).items()
+    refused = json.load(send(address, b'{"model": "none"}').getresponse())
+    assert 'The request has no messages; send {"model"' in refused['error']['message']
 
 
 def body(*content, **more):
