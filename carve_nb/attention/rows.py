@@ -399,7 +399,7 @@ def average_rows(
         background = open_image(background)
     elif len(rows.images) > raster.image:
         background = rows.images[raster.image]
-    return Saliency(values.cpu(), rows.sizes[raster.image], raster.box, background)
+    return Saliency(values.cpu(), rows.sizes[raster.image], raster.box, background, 'attention')
 
 
 # %% ../../nbs/library/attention/01_rows.ipynb #ebcb0012

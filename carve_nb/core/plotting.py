@@ -41,6 +41,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw, ImageOps
 from .image import Box, Size, box_index, box_size
 
@@ -164,7 +165,8 @@ def plot_panels(
     panels: Mapping[str, Image.Image],
     sentence: str = '',
     height: int = 200,
-    scales: Mapping[str, np.ndarray] | None = None,  # title -> the values of its map, for a color bar
+    # title -> the values of its map, for a color bar; a `Saliency` says what they are
+    scales: Mapping[str, ArrayLike] | None = None,
 ) -> Image.Image:
     "Put images, each `height` pixels high, in one row under their titles, a sentence below"
     scales = scales or {}
@@ -190,8 +192,8 @@ def plot_panels(
                 orientation='horizontal',
                 ticks=[],
             )
-            ends = f'{scales[title].min():.3g} to {scales[title].max():.3g}'
-            bar.set_label(f'patch values {ends}', size=0.8 * size)
+            values, quantity = np.asarray(scales[title]), getattr(scales[title], 'quantity', 'patch values')
+            bar.set_label(f'{quantity} {values.min():.3g} to {values.max():.3g}', size=0.8 * size)
             bar.outline.set_visible(False)
     below = '\n'.join(wrap(line, sum(widths)) for line in sentence.splitlines())
     fig.text(0, -0.18 if scales else -0.05, below, size=size, va='top', parse_math=False)

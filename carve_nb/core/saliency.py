@@ -301,6 +301,8 @@ class Saliency:
         left, top, right, bottom of what the grid covers, pixels of the image; None: the whole image
     image
         the image itself, of any size, for display
+    quantity
+        what the values are, for a color bar
 
     Examples
     --------
@@ -310,6 +312,7 @@ class Saliency:
     size: Size
     box: Box = None  # type: ignore[assignment]
     image: Image.Image | None = None
+    quantity: str = 'patch values'
 
     to_pixels = map_pixels
     centers, within, peak = cell_centers, cells_within, find_peak

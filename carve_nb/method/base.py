@@ -251,6 +251,7 @@ def as_saliency(
     values: Tensor | np.ndarray,  # [Nv]
     span: ImageSpan,
     image: Image.Image,
+    quantity: str = 'patch values',
 ) -> Saliency:
     "Lay values of one image's tokens out as a map"
     shape = getattr(values, 'shape', type(values).__name__)  # torch's max and min give a pair
@@ -258,7 +259,7 @@ def as_saliency(
         raise CarveError(
             f'a map needs a number for each of its {" x ".join(map(str, span.grid))} cells; got {quote(shape)}'
         )
-    return Saliency(torch.as_tensor(values).reshape(span.grid), image.size, span.box, image)
+    return Saliency(torch.as_tensor(values).reshape(span.grid), image.size, span.box, image, quantity)
 
 
 # %% ../../nbs/library/method/04_base.ipynb #091e32f3

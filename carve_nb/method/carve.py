@@ -66,7 +66,7 @@ def pair_maps(method: 'Carve', rows_q: AttentionRows, rows_g: AttentionRows) -> 
 def contrast_maps(method: 'Carve', A_q: Tensor, A_g: Tensor, span: ImageSpan, image: Image.Image) -> Saliency:
     "Contrast each step and layer, then add them"
     S = fuse_contrast(A_q, A_g, method.steps, method.lam, method.relative, method.normalize)
-    return as_saliency(S, span, image)
+    return as_saliency(S, span, image, 'contrast')
 
 
 # %% ../../nbs/library/method/05_carve.ipynb #48ade4fb
@@ -104,8 +104,8 @@ def contrast_rows(
     S = method.fuse(A_q, A_g, span, image)
     weights = step_weights(len(A_q), method.steps)
     maps = {
-        'A_Q, under the question': as_saliency(fuse_maps(A_q, weights), span, image),
-        'A_G, under the instruction': as_saliency(fuse_maps(A_g, weights), span, image),
+        'A_Q, under the question': as_saliency(fuse_maps(A_q, weights), span, image, 'attention'),
+        'A_G, under the instruction': as_saliency(fuse_maps(A_g, weights), span, image, 'attention'),
         'contrast A_Q / A_G': S,
     }
     return Look(

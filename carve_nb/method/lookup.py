@@ -81,7 +81,8 @@ def minus_words(S: Saliency, rows: AttentionRows, layers: list[int], places: lis
     others = maps / maps.sum(-1, keepdims=True).clip(1e-30)
     values = S.values.ravel()
     task = values / values.sum().clip(1e-30)
-    return replace(S, values=(task - others.mean(0)).reshape(S.values.shape))
+    values = (task - others.mean(0)).reshape(S.values.shape)
+    return replace(S, values=values, quantity='share of attention minus that of the other words')
 
 
 # %% ../../nbs/library/method/07_lookup.ipynb #e76989a5

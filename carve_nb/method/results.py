@@ -211,8 +211,7 @@ def plot_result(result: 'Result', height: int = 200, box: tuple | None = None) -
     "Draw the panels in one row, each map above a color bar; the question and both answers below"
     if isinstance(height, str):
         raise CarveError(f'`plot` returns an image; save it by `.plot().save({height!r})`.')
-    scales = {title: S.to_pixels() for title, S in name_maps(result).items()}
-    return plot_panels(draw_panels(result, height, box), write_caption(result), height, scales)
+    return plot_panels(draw_panels(result, height, box), write_caption(result), height, name_maps(result))
 
 
 def result_html(result: 'Result') -> str:

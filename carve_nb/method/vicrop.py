@@ -187,7 +187,7 @@ class RelAtt(ViCrop):
         g = session.capture(general, layers=layers, answer=False)
         a, b = (rows.read(layers=layers, tiles=self.tiles) for rows in (q, g))
         M, span = _safe_ratio(a, b).mean(0), q.raster(tiles=self.tiles)
-        S = as_saliency(M, span, ask.image)
+        S = as_saliency(M, span, ask.image, 'ratio of attention')
         return Look(saliency=S, rows=q, instruction_rows=g, notes=q.tiles_note(self.tiles))
 
 
@@ -271,7 +271,9 @@ class GradAtt(ViCrop):
         A, gradient = grad_rows(session.vlm, prompt, session.vlm.pick_layers(self.layers))
         M = (A * gradient.relu()).mean((0, 1)).cpu()
         rows = AttentionRows(M.view(1, 1, 1, -1), [], [], prompt.spans)
-        S = as_saliency(rows.lay(M, tiles=self.tiles), rows.raster(tiles=self.tiles), ask.image)
+        S = as_saliency(
+            rows.lay(M, tiles=self.tiles), rows.raster(tiles=self.tiles), ask.image, 'attention x gradient'
+        )
         return Look(saliency=S, notes=rows.tiles_note(self.tiles))
 
 
@@ -340,4 +342,4 @@ class PureGrad(ViCrop):
         span, (h, w) = prompt.spans[0], norms[0].shape
         edges = torch.from_numpy(edge_mask(image.crop([round(c) for c in span.box]), (w, h)))
         M = _patch_mean(_safe_ratio(*norms) * edges, span.grid)
-        return Look(saliency=as_saliency(M, span, image))
+        return Look(saliency=as_saliency(M, span, image, 'ratio of gradients'))
