@@ -189,9 +189,8 @@ def execute(cells, **kw):
     return NotebookClient(notebook, **kw).execute()
 
 
-@pytest.fixture
-def forked_kernels(monkeypatch):
-    "Notebooks are run by kernels that are forked"
+def fork_kernels(monkeypatch):
+    "Let notebooks be run by kernels that are forked"
 
     def launch(cmd, cwd=None, env=None, **kw):
         p = Forked(kernel, *cmd[cmd.index('ipykernel_launcher') + 1 :], cwd=cwd, env=env or {})
@@ -200,3 +199,9 @@ def forked_kernels(monkeypatch):
         return p
 
     monkeypatch.setattr('jupyter_client.provisioning.local_provisioner.launch_kernel', launch)
+
+
+@pytest.fixture
+def forked_kernels(monkeypatch):
+    "Notebooks are run by kernels that are forked"
+    fork_kernels(monkeypatch)

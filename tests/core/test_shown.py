@@ -5,7 +5,7 @@ import ast
 from inspect import signature
 import pytest
 from fastcore import docscrape
-from processes import execute
+from processes import execute, fork_kernels
 from carve_nb import (
     VLM,
     AttentionRows,
@@ -21,11 +21,9 @@ from carve_nb import (
     run_eval,
 )
 
+# The cell that makes the objects; then a cell for each that is public, and for what public functions return.
 MAKE = """
-import inspect, carve_nb
 from carve_nb import *
-from carve_nb.core.image import open_image
-from recipes.tiny_models import make_tiny_checkpoint
 vlm = VLM.from_pretrained('carve-tiny')
 scene = make_scene(16)
 query = scene.question('digit')
@@ -33,30 +31,60 @@ image, question = scene.image, query.question
 result = Carve()(vlm, image, question)
 rows = vlm.capture(image, question)
 inputs = vlm.prompt(image, question).inputs
-with record_attention(vlm.model, vlm.processor, dict(inputs), images=[image]) as recorded: vlm.model.generate(**inputs, max_new_tokens=2)
+with record_attention(vlm.model, vlm.processor, dict(inputs), images=[image]) as recorded:
+    vlm.model.generate(**inputs, max_new_tokens=2)
 data = load_benchmark('scenes', n=4)
 """
+SHOWN = """
+vlm
+vlm.prompt(image, question)
+vlm.ask(image, question)
+scene
+query
+data
+data[0]
+rows
+recorded
+rows.saliency(layers=(.2, .5))
+rows.spans[0]
+result
+result.saliency
+result.crop
+result.regions[0]
+result.rows
+Carve()
+Carve.paper()
+methods()
+make_method('pure-grad')
+make_method('random')
+make_method('vrga')
+Complexity(.1, .4)
+Carve()(vlm, [image, make_scene(7).image], question)
+Endpoint('http://localhost:1', 'a-model')
+explore(vlm, image, question)
+measure_entropy(vlm, data[:2], progress=False)
+measure_layers(vlm, data[:2], progress=False)
+measure_masking(vlm, data[:2], progress=False)
+""".split('\n')[1:-1]
 
-# An expression for each: what is public, and what public functions return.
-SHOWN = """vlm|vlm.prompt(image, question)|vlm.ask(image, question)|scene|query|data|data[0]|rows|recorded
-rows.saliency(layers=(.2, .5))|rows.spans[0]|result|result.saliency|result.crop|result.regions[0]|result.rows|Carve()|Carve.paper()
-methods()|make_method('pure-grad')|make_method('random')|make_method('vrga')|Complexity(.1, .4)
-Carve()(vlm, [image, make_scene(7).image], question)|Endpoint('http://localhost:1', 'a-model')
-explore(vlm, image, question)|measure_entropy(vlm, data[:2], progress=False)|measure_layers(vlm, data[:2], progress=False)|measure_masking(vlm, data[:2], progress=False)""".replace(
-    '\n', '|'
-).split('|')
+
+@pytest.fixture(scope='module')
+def notebook():
+    "The notebook of these cells, run"
+    with pytest.MonkeyPatch.context() as m:
+        fork_kernels(m)
+        return execute([MAKE, *SHOWN], timeout=600, allow_errors=True)
 
 
-def test_every_object_shows_itself(forked_kernels):
-    nb = execute([MAKE, *SHOWN], timeout=600, allow_errors=True)
-    wrong = [
-        (c.source[:60], o.get('evalue', o.get('text', '')))
-        for c in nb.cells
-        for o in c.outputs
-        if o.output_type == 'error' or 'Traceback' in o.get('text', '')
-    ]
-    assert not wrong
-    assert not [c.source for c in nb.cells[1:] if not any('data' in o for o in c.outputs)]
+def test_no_object_fails_to_show_itself(notebook):
+    outputs = [(cell.source, output) for cell in notebook.cells for output in cell.outputs]
+    assert [(source, o.evalue) for source, o in outputs if o.output_type == 'error'] == []
+    assert [(source, o.text) for source, o in outputs if 'Traceback' in o.get('text', '')] == []
+
+
+def test_every_object_has_a_display(notebook):
+    bare = [cell.source for cell in notebook.cells[1:] if not any('data' in o for o in cell.outputs)]
+    assert bare == []
 
 
 def asked(function):
