@@ -1314,6 +1314,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                              'carve_nb/method/registry.py'),
                                           'carve_nb.method.registry.MethodTable._repr_html_': ( 'library/method/registry.html#methodtable._repr_html_',
                                                                                                 'carve_nb/method/registry.py'),
+                                          'carve_nb.method.registry.check_spec': ( 'library/method/registry.html#check_spec',
+                                                                                   'carve_nb/method/registry.py'),
                                           'carve_nb.method.registry.make_method': ( 'library/method/registry.html#make_method',
                                                                                     'carve_nb/method/registry.py'),
                                           'carve_nb.method.registry.method_rows': ( 'library/method/registry.html#method_rows',

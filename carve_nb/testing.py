@@ -33,6 +33,7 @@ from .core.plotting import stack_rows
 from .data.records import Record
 from .data.scenes import make_scene, to_sample
 from .method.base import CropMethod, Method
+from .method.registry import make_method
 from .method.results import Result
 
 
@@ -119,13 +120,14 @@ def check_traces(vlm: VLM, before: dict[str, object], left: str):
 
 
 def check_method(
-    method: Method,
+    method: Method | str,
     vlm: VLM,
     image: Image.Image,
     question: str,
     box: tuple | None = None,  # the true region, for the oracle
 ) -> Result:
     "Test a method as all methods are tested: a whole result, the same answer twice, nothing left behind"
+    method = make_method(method)
     # stock models hang hooks of their own at their first pass, and when attention is first read
     vlm.capture(image, question, steps='first')
     plain = vlm.ask(image, question, method.suffix, method.max_new_tokens)

@@ -103,6 +103,8 @@ def applying(vlm: VLM, edit: Edit) -> Iterator[Edit]:
         raise UnsupportedError(
             'Another edit is open, and one acts at a time: put both changes into one `Edit`.'
         )
+    if not (edit.scores or edit.weights or edit.heads):
+        raise CarveError('The edit changes nothing: give it a function, as scores=, weights= or heads=.')
     edit.layers = vlm.pick_layers(edit.layers, strict=True)
     edit.at = None if edit.at is None else [*map(int, edit.at)]
     edit.passes = edit.length = 0

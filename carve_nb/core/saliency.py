@@ -326,7 +326,7 @@ class Saliency:
             raise ValueError(f"a map needs finite values [gh, gw]; got shape {values.shape}")
         largest = float(np.finfo(np.float32).max)
         self.values = values.clip(-largest, largest).astype(np.float32)
-        self.box = tuple(self.box or (0, 0, *self.size))
+        self.box = (0, 0, *self.size) if self.box is None else read_box(self.box)
 
     def __array__(self, dtype=None, copy=None):
         return np.array(self.values, dtype=dtype, copy=copy)

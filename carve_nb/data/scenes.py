@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
-from ..core.errors import CarveError, DataError, choose
+from ..core.errors import CarveError, DataError, as_list, choose, quote, wrong_indices
 from ..core.image import Box
 from ..core.plotting import panels_html
 from .drawing import COLORS, PHOTOS, SHAPES, SIZE, Rng, SceneObject, background, sprite
@@ -35,7 +35,11 @@ SPLITS = dict(
 
 def _rng(split: str, *keys: int) -> Rng:
     "Make the random generator of a split and some numbers"
-    return np.random.default_rng([SPLITS[choose(split, SPLITS, 'split')], *keys])
+    numbers = as_list(keys)
+    wrong = wrong_indices(numbers, 2**64)
+    if wrong:
+        raise CarveError(f'seed {quote(wrong[0])}: give a whole number from 0, as in make_scene(145)')
+    return np.random.default_rng([SPLITS[choose(split, SPLITS, 'split')], *numbers])
 
 
 # %% ../../nbs/library/data/02_scenes.ipynb #537cd9b6

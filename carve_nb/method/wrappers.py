@@ -25,7 +25,7 @@ from PIL import Image
 from ..attention.rows import AttentionRows
 from ..attention.session import Session
 from ..attention.vlm import VLM
-from ..core.errors import CarveError, quote
+from ..core.errors import CarveError, as_list, quote, wrong_indices
 from ..core.text import GENERAL_INSTRUCTION
 from .results import Result, format_answer
 from ..models.api_client import Endpoint, check_address
@@ -46,8 +46,9 @@ def place_of(which: str | int, n: int) -> int | None:
     "Find the place of an image by its number from 0; None where the contrast is to choose it"
     if which == 'contrast':
         return None
-    if which in range(-n, n):
-        return int(which) % n
+    place, *more = as_list(which) or [None]
+    if not more and not wrong_indices([place], n):
+        return place
     raise CarveError(f'which={which!r}: give contrast or a number from 0 to {n - 1}')
 
 

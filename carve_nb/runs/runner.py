@@ -53,7 +53,7 @@ import carve_nb
 from .. import __version__
 from ..attention.session import Session
 from ..attention.vlm import VLM
-from ..core.errors import RunError, UnsupportedError
+from ..core.errors import RunError, UnsupportedError, wrong_indices
 from ..core.image import Box, box_iou, union_box
 from ..core.io import digest, one_line
 from ..core.text import read_method
@@ -498,6 +498,8 @@ def run_eval(
     >>> run_eval('photos', 'carve-small', 'none,random,lookup', n=40)"""
     if isinstance(spec, VLM):
         raise RunError("Give the questions first, then the model: run_eval('photos', vlm, 'none,lookup')")
+    if wrong_indices([part[0]], part[1]):
+        raise RunError(f'part={part!r}: give (k, n), the k-th of n parts, from 0, such as (0, 2) and (1, 2)')
     data = load_benchmark(spec, n, **kw)
     length = max_new_tokens or data.max_new_tokens
     config = RunConfig(split_specs(methods), data.suffix, length, seed, answer_by, answer_key)

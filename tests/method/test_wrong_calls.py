@@ -4,7 +4,18 @@ what was wrong and what to write."""
 import numpy as np
 import pytest
 import torch
-from carve_nb import VLM, Carve, Family, Lookup, load_benchmark, make_method, make_scene, run_eval
+from carve_nb import (
+    VLM,
+    Carve,
+    Family,
+    Lookup,
+    Saliency,
+    check_method,
+    load_benchmark,
+    make_method,
+    make_scene,
+    run_eval,
+)
 from carve_nb.attention.edits import Edit, applying
 from carve_nb.attention.session import Session
 from carve_nb.core.errors import CarveError
@@ -80,6 +91,14 @@ CALLS = {  # Python that is wrong -> words of its sentence
     'vlm.ask(image.resize((9, 9)).crop((0, 0, 0, 5)), question)': 'The image is 0 x 5 pixels',
     "Lookup()(vlm, image, question, by='gpt-4o')": 'give a VLM, an Endpoint',
     "Lookup()(vlm, [image, image], question, which='best')": 'give contrast or a number',
+    'Lookup()(vlm, [image, image], question, which=True)': 'give contrast or a number from 0 to 1',
+    'ask_under(Edit([0]))': 'The edit changes nothing: give it a function',
+    'run_eval(folder, vlm, Lookup(p=0.1))': "such as 'lookup:p=.1'",
+    'run_eval(folder, vlm, [Lookup])': "such as 'lookup:p=.1'",
+    "run_eval(folder, vlm, 'none', part=(2, 2))": 'the k-th of n parts, from 0',
+    'make_scene(-1)': 'give a whole number from 0',
+    'Saliency([[1, 2]], (3, 4), (1, 2))': 'give left, top, right and bottom in pixels',
+    "check_method('lookupp', vlm, image, question)": 'perhaps lookup',
     'Lookup()(vlm, image, question, messages=[])': 'Give a question or messages, not both',
     'Carve(layers=[99])(vlm, image, question)': 'layers [99] do not exist',
     "vlm.capture(image, question, steps='frist')": 'perhaps first',
@@ -108,7 +127,8 @@ def names(tmp_path_factory):
     given |= dict(
         ask_under=ask_under, keep=lambda layer, weights, rows: weights, Edit=Edit, box_regions=box_regions
     )
-    called = VLM, Carve, Family, Lookup, Session, RandomCrop, make_method, load_benchmark, run_eval
+    called = VLM, Carve, Family, Lookup, Saliency, Session, RandomCrop
+    called += check_method, load_benchmark, make_method, make_scene, run_eval
     return given | {each.__name__: each for each in called}
 
 
