@@ -28,7 +28,7 @@ from carve_nb.models.kernel import CACHE
 from carve_nb.models.prefix_cache import branch
 from carve_nb.models.prompts import Prompt
 from carve_nb.runs.store import Run, read_records
-from carve_nb.studies.measure import measure_each
+from carve_nb.studies import measure as studies
 
 MODELS = TINY, 'carve-small'
 RESULTS = Path(__file__).parents[1] / 'nbs' / 'results'
@@ -158,7 +158,7 @@ def run_trial(name: str, model: str, out: str, todo: list, measure: Callable):
 
 def run_study(name: str, model: str, out: str, todo: list, measure: Callable):
     "Measure each question of `todo` as `carve_nb.studies` does, in a folder of `out`"
-    measure_each(measure, VLM.from_pretrained(model), todo, study_folder(name, model, out))
+    studies.run_study(measure, VLM.from_pretrained(model), todo, study_folder(name, model, out))
 
 
 @dataclass(frozen=True)

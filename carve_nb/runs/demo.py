@@ -23,7 +23,7 @@ from ..data.scenes import make_scene, to_sample
 from ..models.checkpoints import CHECKPOINTS, SMALL, TINY
 from .pages import answers_page, make_report
 from .report import WHAT_IT_IS, explain_columns, format_column, format_report, report
-from .runner import Evaluator, RunConfig, tasks_by_image
+from .runner import RunConfig, make_evaluator, tasks_by_image
 from .store import Run, read_run
 
 # %% ../../nbs/library/runs/06_demo.ipynb #10ad0d31
@@ -69,7 +69,7 @@ def ask_again(vlm: VLM, stored: Run, questions: Iterable[Record]) -> list[dict]:
     "Ask questions of a stored run again, in the six ways of its table: their lines, each with `stored`, the stored answer"
     before = {(line['id'], line['method']): line.get('answer') for line in stored.records}
     suffix, length = stored.protocol['prompt']['suffix'], stored.protocol['decoding']['max_new_tokens']
-    evaluator = Evaluator(vlm, RunConfig(list(WHAT_IT_IS), suffix, length))
+    evaluator = make_evaluator(vlm, RunConfig(list(WHAT_IT_IS), suffix, length))
     lines = []
     for tasks in tasks_by_image(questions):
         for measured in evaluator(tasks):

@@ -20,7 +20,7 @@ import torch
 from ..attention.vlm import VLM
 from ..core.errors import Reader, RunError
 from ..core.io import one_line
-from .runner import Evaluator, RunConfig, Task
+from .runner import RunConfig, Task, make_evaluator
 from .store import differing
 
 
@@ -31,10 +31,10 @@ class ModelWorker:
     def __init__(self, model: str, loading: dict, config: RunConfig, in_shell: bool):
         torch.set_num_threads(1)
         Reader.in_shell = in_shell  # what a worker says is read where the run was started
-        self.evaluator = Evaluator(VLM.from_pretrained(model, **loading), config)
+        self.evaluator = make_evaluator(VLM.from_pretrained(model, **loading), config)
 
-    def about(self) -> tuple[dict, dict]:
-        return self.evaluator.protocol, self.evaluator.unfit
+    def about(self) -> tuple[dict, dict, list[str]]:
+        return self.evaluator.protocol, self.evaluator.unfit, [*self.evaluator.measures]
 
     def measure(self, tasks: list[Task]) -> list[list[dict]]:
         return [*self.evaluator(tasks)]
@@ -98,16 +98,16 @@ class RayEngine:
             worker = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=-1, max_task_retries=1)(ModelWorker)
             models = [worker.remote(place, loading, config, Reader.in_shell) for _ in range(self.workers)]
             try:
-                (protocol, unfit), *others = ray.get([each.about.remote() for each in models])
+                (protocol, unfit, measures), *others = ray.get([each.about.remote() for each in models])
             except ray.exceptions.RayTaskError as e:
                 raise e.cause from None
-            for other, _ in others:
+            for other, *_ in others:
                 why = differing(protocol, other)
                 if why:
                     raise RunError(
                         f'A worker is not like the others: {"; ".join(why)}. Make the nodes equal.'
                     )
-            yield SimpleNamespace(ray=ray, models=models, protocol=protocol, unfit=unfit, config=config)
+            yield SimpleNamespace(ray=ray, models=models, protocol=protocol, unfit=unfit, measures=measures)
 
     def __call__(self, job: SimpleNamespace, groups: Iterable[list[Task]]) -> Iterator[list[dict]]:
         "Give each worker of `ready` the tasks of one image at a time; those that kill a worker twice have failed"
@@ -129,4 +129,4 @@ class RayEngine:
             except job.ray.exceptions.RayError:
                 died = dict(why='the process that measured it died twice')
                 for task in tasks:
-                    yield [task.head(spec, 'error') | died for spec in task.methods or job.config.methods]
+                    yield [task.head(name, 'error') | died for name in task.measures or job.measures]

@@ -5,30 +5,41 @@
 # %% auto #0
 __all__ = [
     'log',
+    'Measure',
     'NO_REGION',
     'RunConfig',
+    'question_facts',
     'Task',
-    'where_looked',
-    'describe_result',
     'file_state',
     'line_keys',
     'current_key',
-    'measure_method',
-    'measure_methods',
     'open_record',
-    'check_methods',
+    'Opened',
+    'attempt_measure',
     'Evaluator',
+    'where_looked',
+    'describe_result',
+    'measure_method',
+    'capture_question',
     'package_commit',
     'changed_fields',
     'settled',
+    'model_name',
+    'model_identity',
     'make_protocol',
+    'check_methods',
+    'make_evaluator',
     'image_name',
     'tasks_by_image',
+    'take_part',
     'local_engine',
     'as_vlm',
+    'open_evaluator',
     'check_apart',
+    'describe_set',
     'unsupported_lines',
     'tasks_left',
+    'run_tasks',
     'run_eval',
 ]
 
@@ -39,12 +50,12 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, nullcontext, suppress
-from dataclasses import asdict, dataclass, replace
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple, TypeAlias, cast
 import numpy
 import PIL
 import torch
@@ -93,6 +104,14 @@ class RunConfig:
         "The methods for a description, which is asked for without a suffix, and may be twice as long"
         return replace(self, suffix=None, max_new_tokens=2 * self.max_new_tokens).by_spec
 
+    def method(self, spec: str, record: Record) -> Method:
+        "Choose the method of a name for a question"
+        return (self.describing if record.describes else self.by_spec)[spec]
+
+    def answerer(self) -> OtherModel | None:
+        "Open the other model that answers, if one does"
+        return open_answerer(self.answer_by, self.answer_key) if self.answer_by else None
+
     def make(self, spec: str) -> Method:
         "Make a method with the suffix, length and seed of the run, unless it names its own"
         name, given = read_method(spec)
@@ -109,25 +128,134 @@ class RunConfig:
 
 
 # %% ../../nbs/library/runs/02_runner.ipynb #9aa6765d
+def question_facts(record: Record) -> dict[str, object]:
+    "Describe a question in its lines"
+    return dict(kind=record.kind, question=record.question, truth=record.answer)
+
+
 class Task(NamedTuple):
-    "A question of a run, and what is asked about it"
+    "A question of a run, and what is measured of it"
 
     at: int  # its place in the set
     record: Record
-    methods: list | None = None  # names; None: all
+    measures: list | None = None  # names; None: all
+    about: Callable[[Record], dict] = question_facts  # what its lines say of it
 
-    def head(self, method: str, status: str) -> dict[str, object]:
+    def head(self, measure: str, status: str = 'ok') -> dict[str, object]:
         "Begin a line of this question"
-        r = self.record
-        return dict(
-            id=r.id,
-            at=self.at,
-            status=status,
-            kind=r.kind,
-            question=r.question,
-            truth=r.answer,
-            method=method,
-        )
+        begun = dict(id=self.record.id, at=self.at, status=status)
+        return begun | self.about(self.record) | dict(method=measure)
+
+
+# %% ../../nbs/library/runs/02_runner.ipynb #9aa67662
+def file_state(image: object) -> list[int] | None:
+    "Read the size of the file of an image, and its time in nanoseconds; None of an image that is no file"
+    if not isinstance(image, (str, Path)):
+        return None
+    with suppress(OSError):
+        state = Path(image).stat()
+        return [state.st_size, state.st_mtime_ns]
+    return None
+
+
+def line_keys(records: Iterable[Record]) -> dict[str, dict]:
+    "Compute what the lines of each question know it by: `sample_keys`, and the state of the file of its image"
+    records = [*records]
+    keys: dict[str, dict] = dict(sample_keys(records))
+    for record in records:
+        state = file_state(record.image)
+        keys[record.id] |= dict(file=state) if state else {}
+    return keys
+
+
+def current_key(record: Record, line: dict) -> str:
+    """Compute the key of a question that has a line; its image is read again where its file changed.
+
+    An image that is made on demand, such as one inside a table, is believed. A line that has the name of the scene for a
+    key of its image says nothing about its pixels."""
+    unchanged = (
+        callable(record.image) or line['file'] is not None and line['file'] == file_state(record.image)
+    )
+    if unchanged and line['image_key'] not in (None, '', record.image_key):
+        return question_key(record, line['image_key'])
+    return sample_keys([record])[record.id]['key']
+
+
+# %% ../../nbs/library/runs/02_runner.ipynb #9aa67669
+def open_record(record: Record, notes: list[str]) -> Record:
+    "Open the image of a record; warnings, such as of a file with several frames, are shown, and added to its notes"
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter('always')
+        opened = record.opened()
+    for warning in heard:
+        warnings.warn(warning.message, stacklevel=2)
+    notes += [one_line(warning.message) for warning in heard]
+    return opened
+
+
+# %% ../../nbs/library/runs/02_runner.ipynb #9aa6766e
+class Opened(NamedTuple):
+    "A question with its image, as it is measured"
+
+    at: int  # its place in the set
+    record: Record
+    images: OpenImages
+    session: Session
+    # of the beginning of its prompt, which an earlier question read, and which counts in each
+    shared_seconds: float = 0.0
+
+
+Measure: TypeAlias = Callable[[Opened], dict]  # the values of a line
+
+
+def attempt_measure(measure: Measure, asked: Opened) -> dict[str, object]:
+    "Measure an opened question: its values, or the status and reason of an error"
+    values, status, why = attempt(lambda: measure(asked))
+    if status == 'oom':
+        asked.session.forget()
+        free_memory()
+    return values or dict(status=status, why=why)
+
+
+# %% ../../nbs/library/runs/02_runner.ipynb #9aa6766c
+@dataclass
+class Evaluator:
+    "Measures questions with one model, a line for each measure; an error is written to its line and stops no other"
+
+    vlm: VLM
+    measures: dict[str, Measure]
+    protocol: dict  # settings and versions that a line depends on
+    unfit: dict[str, str] = field(default_factory=dict)  # what cannot be measured with this model -> why
+    first: Measure | None = None  # what is done with an opened question before all of its measures
+
+    def __call__(self, tasks: Sequence[Task]) -> Iterator[list[dict]]:
+        "Yield the lines of each question about one image, which share a session, whichever measures are left"
+        session, image = Session(self.vlm), None
+        keys = line_keys(task.record for task in tasks)
+        notes: list[str] = []
+        for task in tasks:
+            record = replace(task.record, image=image or task.record.image)
+            opened, status, why = attempt(partial(open_record, record, notes))
+            if opened:
+                image = opened.image
+                asked = Opened(task.at, opened, OpenImages([image]), session, session.prefixes.seconds)
+                lines = self.measure(task, asked)
+            else:
+                lines = [task.head(name, status) | dict(why=why) for name in task.measures or self.measures]
+            if status == 'oom':
+                free_memory()
+            for line in lines:
+                line |= keys[task.record.id] | task.about(task.record)
+                if notes and 'notes' in line:
+                    line['notes'] = [*notes, *line['notes']]
+            yield lines
+
+    def measure(self, task: Task, asked: Opened) -> list[dict]:
+        "Measure an opened question: a line for each measure that is left"
+        if self.first:
+            attempt(partial(self.first, asked))  # an error in it comes again, told by the measures
+        names = task.measures or self.measures
+        return [task.head(name) | attempt_measure(self.measures[name], asked) for name in names]
 
 
 # %% ../../nbs/library/runs/02_runner.ipynb #9aa6765f
@@ -162,162 +290,44 @@ def describe_result(
     )
 
 
-# %% ../../nbs/library/runs/02_runner.ipynb #9aa67662
-def file_state(image: object) -> list[int] | None:
-    "Read the size of the file of an image, and its time in nanoseconds; None of an image that is no file"
-    if not isinstance(image, (str, Path)):
-        return None
-    with suppress(OSError):
-        state = Path(image).stat()
-        return [state.st_size, state.st_mtime_ns]
-    return None
-
-
-def line_keys(records: Iterable[Record]) -> dict[str, dict]:
-    "Compute what the lines of each question know it by: `sample_keys`, and the state of the file of its image"
-    records = [*records]
-    keys: dict[str, dict] = dict(sample_keys(records))
-    for record in records:
-        state = file_state(record.image)
-        keys[record.id] |= dict(file=state) if state else {}
-    return keys
-
-
-def current_key(record: Record, line: dict) -> str:
-    """Compute the key of a question that has a line; its image is read again where its file changed.
-
-    An image that is made on demand, such as one inside a table, is believed."""
-    unchanged = (
-        callable(record.image) or line['file'] is not None and line['file'] == file_state(record.image)
-    )
-    if unchanged and line['image_key']:
-        return question_key(record, line['image_key'])
-    return sample_keys([record])[record.id]['key']
-
-
 # %% ../../nbs/library/runs/02_runner.ipynb #9aa67665
 NO_REGION = (
     'no true region; give it in a column `box` (x0, y0, x1, y1 in pixels) or `bbox` (x, y, width, height)'
 )
 
 
-def measure_method(
-    method: Method,
-    task: Task,
-    images: OpenImages,
-    session: Session,
-    by: OtherModel | None = None,
-    shared_seconds: float = 0.0,
-) -> dict[str, object]:
-    "Ask a method about an opened image: its answer and score, where it looked, its cost; or why it is not asked"
-    record = task.record
+def measure_method(config: RunConfig, spec: str, by: OtherModel | None, asked: Opened) -> dict[str, object]:
+    "Ask a method about a question: its answer and score, where it looked, its cost; or why it is not asked"
+    record, session = asked.record, asked.session
+    method = config.method(spec, record)
     if 'box' in method.needs and not record.boxes:
         return dict(status='skipped', why=NO_REGION)
     if not record.answers:
         return dict(status='skipped', why='the set gives no answer to score by')
-    result = method(session, images, record.question, box=record.box, by=by, short=record.short_question)
+    result = method(
+        session, asked.images, record.question, box=record.box, by=by, short=record.short_question
+    )
     answer = str(result.answer)
     line: dict[str, object] = dict(answer=answer)
     grade = grade_answer(answer, record)
     line |= dict(score=round(grade.score, 6), rule=record.rule)
     if grade.unread:
         line['unread'] = grade.unread
-    prompt = session.prompt(method.asked(session.vlm, images, record.question))
+    prompt = session.prompt(method.asked(session.vlm, asked.images, record.question))
     line['image_tokens'] = len(prompt.columns)  # of the baseline
-    line |= describe_result(result, record.boxes, shared_seconds)
-    if task.at < SHOWN and result.saliency is not None:
+    line |= describe_result(result, record.boxes, asked.shared_seconds)
+    if asked.at < SHOWN and result.saliency is not None:
         line['map'] = result.saliency.pack()
     return line
 
 
-def measure_methods(
-    methods: dict[str, Method], task: Task, session: Session, by: OtherModel | None = None
-) -> list[dict]:
-    "Measure one opened question: a line for each method"
-    record, images = task.record, OpenImages([task.record.open()])
-    # the beginning of the prompt, which an earlier question read, counts in each question
-    shared_seconds = session.prefixes.seconds
-    crops = [method for method in methods.values() if isinstance(method, CropMethod)]
-    if crops:  # `none` has its answer from this capture; an error in it comes again, told by the methods
-        attempt(lambda: session.capture(crops[0].asked(session.vlm, images, record.question)))
-    lines = []
-    for spec, method in methods.items():
-        ask = partial(measure_method, method, task, images, session, by, shared_seconds)
-        values, status, why = attempt(ask)
-        if status == 'oom':
-            session.forget()
-            free_memory()
-        lines.append(task.head(spec, status) | (values or dict(why=why)))
-    return lines
-
-
-# %% ../../nbs/library/runs/02_runner.ipynb #9aa67669
-def open_record(record: Record, notes: list[str]) -> Record:
-    "Open the image of a record; warnings, such as of a file with several frames, are shown, and added to its notes"
-    with warnings.catch_warnings(record=True) as heard:
-        warnings.simplefilter('always')
-        opened = record.opened()
-    for warning in heard:
-        warnings.warn(warning.message, stacklevel=2)
-    notes += [one_line(warning.message) for warning in heard]
-    return opened
-
-
-def check_methods(methods: dict[str, Method], vlm: VLM, by_another: bool) -> dict[str, str]:
-    "Find the methods that cannot be used with this family, or where another model answers, each with the reason"
-    unfit = {}
-    for spec, method in methods.items():
-        if by_another and method.no_crop:
-            unfit[spec] = f'{method.name} {method.no_crop}'
-        try:
-            method.check_model(vlm)
-        except UnsupportedError as e:
-            unfit[spec] = str(e)
-    return unfit
-
-
-# %% ../../nbs/library/runs/02_runner.ipynb #9aa6766c
-class Evaluator:
-    "Measures methods on questions with one model; an error is written to its line and stops no other"
-
-    def __init__(self, vlm: VLM, config: RunConfig):
-        self.vlm = vlm
-        vlm.forget()  # its fingerprint is read anew when a run begins or resumes
-        self.config = config
-        self.by = open_answerer(config.answer_by, config.answer_key) if config.answer_by else None
-        self.unfit = check_methods(config.by_spec, vlm, bool(self.by))  # method -> why it cannot be used
-
-    @cached_property
-    def protocol(self) -> dict:
-        "The settings and versions that an answer depends on"
-        return make_protocol(self)
-
-    def methods(self, task: Task) -> dict[str, Method]:
-        "Choose the methods that a question is measured with"
-        by_spec = self.config.describing if task.record.describes else self.config.by_spec
-        wanted = by_spec if task.methods is None else task.methods
-        return {spec: by_spec[spec] for spec in by_spec if spec in wanted and spec not in self.unfit}
-
-    def __call__(self, tasks: Sequence[Task]) -> Iterator[list[dict]]:
-        "Yield the lines of each question about one image, which share a session, whichever methods are left"
-        session, image = Session(self.vlm), None
-        keys = line_keys(task.record for task in tasks)
-        notes: list[str] = []
-        for task in tasks:
-            record = replace(task.record, image=image or task.record.image)
-            opened, status, why = attempt(partial(open_record, record, notes))
-            if opened:
-                image = opened.image
-                lines = measure_methods(self.methods(task), task._replace(record=opened), session, self.by)
-            else:
-                lines = [task.head(spec, status) | dict(why=why) for spec in self.methods(task)]
-            if status == 'oom':
-                free_memory()
-            for line in lines:
-                line |= keys[task.record.id]
-                if notes and 'notes' in line:
-                    line['notes'] = [*notes, *line['notes']]
-            yield lines
+def capture_question(config: RunConfig, specs: Sequence[str], asked: Opened):
+    "Capture a question as the first method that crops does, so that `none` has its answer from there"
+    methods = [config.method(spec, asked.record) for spec in specs]
+    crops = [method for method in methods if isinstance(method, CropMethod)]
+    if crops:
+        vlm = asked.session.vlm
+        asked.session.capture(crops[0].asked(vlm, asked.images, asked.record.question))
 
 
 # %% ../../nbs/library/runs/02_runner.ipynb #5e0d844a
@@ -346,17 +356,27 @@ def settled(method: Method, vlm: VLM) -> Method:
     return replace(method, of=settled(moved, vlm)) if isinstance(moved, Method) else method  # type: ignore[call-arg]
 
 
-def make_protocol(evaluator: Evaluator) -> dict:
+# %% ../../nbs/library/runs/02_runner.ipynb #5e0d844b
+def model_name(vlm: VLM) -> str:
+    "Name a model in a protocol; a folder without the way to it"
+    name = Path(vlm.name)
+    return name.name if name.is_dir() else str(vlm.name)
+
+
+def model_identity(vlm: VLM) -> dict[str, object]:
+    "Identify a model by its revision and by what its weights are, which is read anew"
+    vlm.forget()
+    return dict(revision=vlm.revision, **vlm.fingerprint.record())
+
+
+def make_protocol(vlm: VLM, config: RunConfig, by: OtherModel | None = None) -> dict:
     "List all settings and versions that an answer depends on, without the data"
-    vlm, config = evaluator.vlm, evaluator.config
     processor = vlm.processor
-    name = str(vlm.name)
     versions = {library.__name__: library.__version__ for library in (torch, transformers, numpy, PIL)}
     protocol: dict[str, object] = dict(
         model=dict(
-            name=Path(name).name if Path(name).is_dir() else name,
-            revision=vlm.revision,
-            **vlm.fingerprint.record(),
+            name=model_name(vlm),
+            **model_identity(vlm),
             kernel=vlm.text_config._attn_implementation,
             device=vlm.device.type,
         ),
@@ -371,9 +391,32 @@ def make_protocol(evaluator: Evaluator) -> dict:
         commits=[package_commit()],
         environment=dict(python=sys.version.split()[0], threads=torch.get_num_threads(), system=sys.platform),
     )
-    if evaluator.by:
-        protocol['answer_by'] = record_of(evaluator.by)
-    return protocol
+    return protocol | dict(answer_by=record_of(by)) if by else protocol
+
+
+# %% ../../nbs/library/runs/02_runner.ipynb #9aa6766f
+def check_methods(methods: dict[str, Method], vlm: VLM, by_another: bool) -> dict[str, str]:
+    "Find the methods that cannot be used with this family, or where another model answers, each with the reason"
+    unfit = {}
+    for spec, method in methods.items():
+        if by_another and method.no_crop:
+            unfit[spec] = f'{method.name} {method.no_crop}'
+        try:
+            method.check_model(vlm)
+        except UnsupportedError as e:
+            unfit[spec] = str(e)
+    return unfit
+
+
+def make_evaluator(vlm: VLM, config: RunConfig) -> Evaluator:
+    "Make the evaluator of methods, each of which is a measure; those that the model cannot use are left out"
+    by = config.answerer()
+    unfit = check_methods(config.by_spec, vlm, bool(by))
+    fit = [spec for spec in config.methods if spec not in unfit]
+    measures: dict[str, Measure] = {spec: partial(measure_method, config, spec, by) for spec in fit}
+    return Evaluator(
+        vlm, measures, make_protocol(vlm, config, by), unfit, partial(capture_question, config, fit)
+    )
 
 
 # %% ../../nbs/library/runs/02_runner.ipynb #12dd9b99
@@ -382,10 +425,20 @@ def image_name(image: object) -> object:
     return image if isinstance(image, (str, Path)) or callable(image) else id(image)
 
 
-def tasks_by_image(data: Iterable[Record]) -> list[list[Task]]:
+def tasks_by_image(
+    data: Iterable[Record], about: Callable[[Record], dict] = question_facts
+) -> list[list[Task]]:
     "Group the questions about one image that follow each other"
-    tasks = [Task(at, record) for at, record in enumerate(data)]
+    tasks = [Task(at, record, about=about) for at, record in enumerate(data)]
     return [[*group] for _, group in groupby(tasks, lambda task: image_name(task.record.image))]
+
+
+def take_part(groups: list[list[Task]], part: tuple[int, int]) -> list[list[Task]]:
+    "Take the k-th of n parts of the groups, from 0; warn where it has none"
+    k, n = part
+    if not groups[k::n]:
+        log.warning(f'part {k + 1}/{n} holds no images: the set has fewer images than parts.')
+    return groups[k::n]
 
 
 def local_engine(evaluator: Evaluator, groups: Iterable[list[Task]]) -> Iterator[list[dict]]:
@@ -394,6 +447,7 @@ def local_engine(evaluator: Evaluator, groups: Iterable[list[Task]]) -> Iterator
         yield from evaluator(tasks)
 
 
+# %% ../../nbs/library/runs/02_runner.ipynb #12dd9b9a
 def as_vlm(model: str | Path | VLM, loading: dict = {}) -> VLM:
     "Load a model by its name, with arguments of `VLM.from_pretrained`; a loaded one stays as it is"
     if not isinstance(model, VLM):
@@ -405,12 +459,26 @@ def as_vlm(model: str | Path | VLM, loading: dict = {}) -> VLM:
     return model
 
 
+def open_evaluator(
+    engine: Callable, model: str | Path | VLM, loading: dict, config: RunConfig
+) -> AbstractContextManager[Evaluator]:
+    "Load the model of a run where its engine says, or in this process; refuse a run without any measure"
+    if hasattr(engine, 'ready'):
+        return engine.ready(model, loading, config)
+    return nullcontext(make_evaluator(as_vlm(model, loading), config))
+
+
 # %% ../../nbs/library/runs/02_runner.ipynb #7d10c3aa
 def check_apart(folder: str | Path, data: DataSet):
     "Refuse to write a run among the images that it asks about"
     images = (record.image for record in data if isinstance(record.image, (str, Path)))
     if os.path.abspath(folder) in {os.path.dirname(os.path.abspath(image)) for image in images}:
         raise RunError(f'{folder} holds the images of the questions: give the run a folder of its own')
+
+
+def describe_set(data: DataSet) -> dict[str, object]:
+    "Describe a set in the protocol of its run"
+    return dict(name=data.name, key=data.key(), n=len(data), rule=data.rule, about=data.about)
 
 
 # %% ../../nbs/library/runs/02_runner.ipynb #929bff36
@@ -423,18 +491,33 @@ def unsupported_lines(unfit: dict[str, str], store: RunStore) -> list[dict]:
     ]
 
 
-def tasks_left(store: RunStore, groups: Iterable[list[Task]], methods: Sequence[str]) -> list[list[Task]]:
-    "Choose the tasks without a complete set of lines, each with the methods that are left"
+def tasks_left(store: RunStore, groups: Iterable[list[Task]], measures: Sequence[str]) -> list[list[Task]]:
+    "Choose the tasks without a complete set of lines, each with the measures that are left"
     by_id = {id: line for (id, _), line in store.lines.items() if line['status'] not in FAILED}
 
-    def methods_left(task: Task) -> Task:
+    def measures_left(task: Task) -> Task:
         id = task.record.id
         key = current_key(task.record, by_id[id]) if id in by_id else None
-        return task._replace(methods=[spec for spec in methods if not store.has(id, spec, key)])
+        return task._replace(measures=[name for name in measures if not store.has(id, name, key)])
 
-    with_methods = ([*map(methods_left, tasks)] for tasks in groups)
-    left = ([task for task in tasks if task.methods] for tasks in with_methods)
+    with_measures = ([*map(measures_left, tasks)] for tasks in groups)
+    left = ([task for task in tasks if task.measures] for tasks in with_measures)
     return [tasks for tasks in left if tasks]
+
+
+def run_tasks(
+    store: RunStore,
+    evaluator: Evaluator,  # or what an engine made in its place
+    groups: Sequence[list[Task]],
+    engine: Callable = local_engine,
+    progress: bool = True,  # show a bar?
+    stays: bool = True,  # is the folder there afterwards?
+):
+    "Measure what a run lacks of its tasks, and store the lines of each question as they come"
+    store.add(unsupported_lines(evaluator.unfit, store))
+    left = tasks_left(store, groups, [*evaluator.measures])
+    n, total = (sum(map(len, tasks)) for tasks in (left, groups))
+    carry_out(store, engine(evaluator, left), total - n, total, progress, stays)
 
 
 # %% ../../nbs/library/runs/02_runner.ipynb #12dd9ba3
@@ -507,22 +590,10 @@ def run_eval(
         log.warning(f'Images leave this machine: {open_answerer(answer_by, answer_key).name} answers.')
     folder = out or run_folder('eval_out', data.name, model.name if isinstance(model, VLM) else model)
     check_apart(folder, data)
-    ready = getattr(engine, 'ready', lambda *given: nullcontext(Evaluator(as_vlm(model, loading), config)))
-    with ready(model, loading, config) as evaluator:
-        wanted = [spec for spec in config.methods if spec not in evaluator.unfit]
-        if not wanted:
-            raise RunError(f'Nothing can be measured: {evaluator.unfit[config.methods[0]]}')
-        about = dict(name=data.name, key=data.key(), n=len(data), rule=data.rule, about=data.about)
-        asked = [record.id for record in data]
-        with closing(RunStore(folder, dict(data=about) | evaluator.protocol, part, asked)) as store:
-            store.add(unsupported_lines(evaluator.unfit, store))
-            groups = tasks_by_image(data)[part[0] :: part[1]]
-            if not groups:
-                log.warning(
-                    f'part {part[0] + 1}/{part[1]} holds no images: the set has fewer images than parts.'
-                )
-            left = tasks_left(store, groups, wanted)
-            total = sum(map(len, groups))
-            measured = engine(evaluator, left)
-            carry_out(store, measured, total - sum(map(len, left)), total, progress)
+    with open_evaluator(engine, model, loading, config) as evaluator:
+        if not evaluator.measures:
+            raise RunError(f'Nothing can be measured: {next(iter(evaluator.unfit.values()))}')
+        protocol = dict(data=describe_set(data)) | evaluator.protocol
+        with closing(RunStore(folder, protocol, part, [record.id for record in data])) as store:
+            run_tasks(store, evaluator, take_part(tasks_by_image(data), part), engine, progress)
     return read_run(folder)  # with the lines of other parts

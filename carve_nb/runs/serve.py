@@ -56,7 +56,7 @@ from ..core.text import read_method
 from ..method.registry import methods
 from ..method.results import Result
 from ..models.prompts import read_chat
-from .runner import Evaluator, RunConfig, describe_result
+from .runner import RunConfig, check_methods, describe_result, make_protocol
 from .store import RunStore
 
 if TYPE_CHECKING:
@@ -423,11 +423,11 @@ class MethodServer:
     ):
         self.refused = list_refused()
         specs = [name for name in methods() if name not in self.refused]
-        evaluator = Evaluator(vlm, RunConfig(specs, answer_by=answer_by, answer_key=answer_key))
-        self.refused |= evaluator.unfit
+        config = RunConfig(specs, answer_by=answer_by, answer_key=answer_key)
+        self.vlm, self.by = vlm, config.answerer()
+        self.refused |= check_methods(config.by_spec, vlm, bool(self.by))
         self.names = [name for name in specs if name not in self.refused]
-        self.vlm, self.by = vlm, evaluator.by or None
-        self.log = RequestLog(log, evaluator.protocol) if log else None
+        self.log = RequestLog(log, make_protocol(vlm, config, self.by)) if log else None
         self.requests = self.text_first = 0  # that were answered; those with a text before an image
 
     def read(self, body: bytes) -> ChatRequest:

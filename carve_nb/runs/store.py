@@ -255,13 +255,13 @@ def read_run(folder: str | Path) -> Run:
 
 
 # %% ../../nbs/library/runs/00_store.ipynb #6e10f761
-NO_VALUES = 'at', 'method', 'status'  # fields of a line of a study that it has not measured
+NO_VALUES = 'at', 'method', 'status', 'file'  # fields of a line of a study that it has not measured
 
 
 def read_records(folder: str | Path) -> tuple[list[dict], dict]:
     """Read the records of a study, and the protocol that they depend on.
 
-    The folder is one of `measure_each`, or holds packed records beside `meta.json`."""
+    The folder is one of `run_study`, or holds packed records beside `meta.json`."""
     folder = Path(folder)
     if (folder / 'meta.json').exists():
         return [*read_lines(folder / 'records.jsonl.gz')], json.loads((folder / 'meta.json').read_bytes())
@@ -446,7 +446,7 @@ def attempt(make: Callable[[], Any]) -> Attempt:
 
 # %% ../../nbs/library/runs/00_store.ipynb #22fc769e
 def carry_out(
-    store: RunStore,  # closed at the end
+    store: RunStore,
     measured: Iterable[list[dict]],  # the lines of one question after another
     before: int,  # questions that had nothing left to measure
     total: int | None,  # questions, with those before; None: not known
@@ -483,5 +483,3 @@ def carry_out(
         )
         log.warning(f'\nstopped after {count_of(before + n, "question")}, {where}.')
         raise
-    finally:
-        store.close()

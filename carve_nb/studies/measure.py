@@ -8,7 +8,7 @@ __all__ = [
     'ENTROPY_STEPS',
     'LAYER_LISTS',
     'study_name',
-    'measure_each',
+    'run_study',
     'layer_frame',
     'attention_maps',
     'capture_pair',
@@ -29,7 +29,7 @@ __all__ = [
 # %% ../../nbs/library/studies/00_measure.ipynb #a2e289b9
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from contextvars import Context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -52,16 +52,26 @@ from ..core.io import digest
 from ..core.saliency import patch_cover, pick_layers
 from ..core.stats import auroc, rounded
 from ..core.text import GENERAL_INSTRUCTION, SHORT_ANSWER, pick_words
-from ..data.datasets import sample_keys
+from ..data.datasets import DataSet
 from ..data.drawing import SIZE
 from ..data.records import Record, image_key_of
 from ..data.scoring import score_answer
 from ..formulas.clutter import complexity, entropy, texture
 from ..formulas.product import contrast
 from ..models.kernel import AttentionHook, find_cache, hooked, open_hooks
-from ..models.model import free_memory, model_lock
+from ..models.model import model_lock
 from ..models.prompts import Prompt
-from ..runs.store import NO_VALUES, RunStore, attempt, carry_out, read_run
+from carve_nb.runs.runner import (
+    Evaluator,
+    Measure,
+    Opened,
+    local_engine,
+    model_identity,
+    model_name,
+    run_tasks,
+    tasks_by_image,
+)
+from ..runs.store import NO_VALUES, RunStore, read_run
 
 
 # %% ../../nbs/library/studies/00_measure.ipynb #fd38e25d
@@ -75,12 +85,10 @@ def study_name(measure: Callable, name: str | None = None) -> str:
 # %% ../../nbs/library/studies/00_measure.ipynb #2ce739d4
 def study_protocol(vlm: VLM, study: str) -> dict:
     "Make the protocol of a study: the settings and versions that its records depend on"
-    model = Path(vlm.name)
     return dict(
         study=study,
-        model=model.name if model.is_dir() else vlm.name,
-        revision=vlm.revision,
-        **vlm.fingerprint.record(),
+        model=model_name(vlm),
+        **model_identity(vlm),
         escape=vlm.escape,
         resolution=vlm.resolution,
         environment=dict(
@@ -93,32 +101,29 @@ def study_protocol(vlm: VLM, study: str) -> dict:
 
 
 # %% ../../nbs/library/studies/00_measure.ipynb #5b4b9e5a
-def study_key(question: Record) -> dict:
-    "Compute what a line knows its question by"
-    key = sample_keys([question])[question.id]
-    return key | dict(image_key=question.image_key) if question.image_key else key
+def scene_name(question: Record) -> dict[str, object]:
+    "Name the scene of a question in its lines, where it has a name; the digest of its image does otherwise"
+    return dict(image_key=question.image_key) if question.image_key else {}
 
 
-def measure_line(measure: Callable, vlm: VLM, question: Record, at: int, study: str) -> dict:
-    "Measure a question: its values, of which NaN and infinity are None, or the reason that there are none"
+def study_measure(measure: Callable[[VLM, Record], dict]) -> Measure:
+    "Make the measure of a run from a function of model and question; NaN and infinity become None"
 
-    def measure_plain() -> dict:
-        values = {**measure(vlm, question.opened())}
+    def measure_plain(asked: Opened) -> dict:
+        values = {**measure(asked.session.vlm, asked.record)}
         if not values:
             raise CarveError('the measure returned no value')
-        return json.loads(json.dumps(values), parse_constant=lambda _: None)
+        if taken := [name for name in NO_VALUES if name in values]:
+            raise CarveError(f'a line has its own {taken[0]}: name the value otherwise')
+        plain = json.loads(json.dumps(values), parse_constant=lambda _: None)
+        return plain | dict(id=asked.record.id)
 
-    values, status, why = attempt(measure_plain)
-    if status == 'oom':
-        free_memory()
-    return (values or dict(why=why)) | dict(id=question.id, at=at, method=study, status=status)
+    return measure_plain
 
 
 # %% ../../nbs/library/studies/00_measure.ipynb #2534fb01
 def good_records(lines: Sequence[dict]) -> list[dict]:
     "List the records of measured lines; warn of those that failed, raise an error where all did"
-    if not lines:
-        raise CarveError('No questions: there is nothing to measure.')
     good = [line for line in lines if line['status'] == 'ok']
     failed = [f'{line["id"]}: {line["why"]}' for line in lines if line['status'] != 'ok']
     if failed:
@@ -130,8 +135,8 @@ def good_records(lines: Sequence[dict]) -> list[dict]:
 
 
 # %% ../../nbs/library/studies/00_measure.ipynb #747b23c0
-def measure_each(
-    measure: Callable,  # (vlm, question) -> dict of plain values; also a `functools.partial`
+def run_study(
+    measure: Callable[[VLM, Record], dict],  # returns plain values; also a `functools.partial`
     vlm: VLM,
     questions: Iterable[Record],
     out: str | Path | None = None,  # folder; None: nothing is kept, also if the call is stopped
@@ -145,23 +150,15 @@ def measure_each(
     further questions, which are not returned. Raises an error if it is about another model, or another study,
     if a question has changed, and if no question has a record."""
     study = study_name(measure, study)
-    vlm.forget()  # its fingerprint is read anew
-    keys: dict[str, dict] = {}
+    asked = DataSet(study, [*questions])
+    evaluator = Evaluator(vlm, {study: study_measure(measure)}, study_protocol(vlm, study))
     with TemporaryDirectory() if out is None else nullcontext(out) as folder:
-        store = RunStore(folder, study_protocol(vlm, study))
-        before = sum(line['status'] == 'ok' for line in store.lines.values())
-
-        def measure_all() -> Iterator[list[dict]]:
-            for at, question in enumerate(questions):
-                if question.id in keys:
-                    raise CarveError(f'Two questions have the id {question.id!r}; an id names one.')
-                key = keys[question.id] = study_key(question)
-                if not store.has(question.id, study, key['key']):
-                    yield [measure_line(measure, vlm, question, at, study) | key]
-
-        carry_out(store, measure_all(), before, None, progress, out is not None)
+        with closing(RunStore(folder, evaluator.protocol)) as store:
+            run_tasks(
+                store, evaluator, tasks_by_image(asked, scene_name), local_engine, progress, out is not None
+            )
         lines = {line['id']: line for line in read_run(folder).records}
-    return good_records([lines[id] for id in keys])
+    return good_records([lines[question.id] for question in asked])
 
 
 # %% ../../nbs/library/studies/00_measure.ipynb #3082fe0a
@@ -252,7 +249,7 @@ def measure_entropy(
 
     The short-answer instruction follows the question and the general instruction, whatever suffix a set has,
     and an answer has at most 32 tokens. Entropy is in bits, at most log2 of `tokens`, of the map over the
-    image, heads averaged; `out` as in `measure_each`. Columns:
+    image, heads averaged; `out` as in `run_study`. Columns:
 
     - `id`, `kind`, `image_key`, `layer`: question, its kind, its image, layer from 0;
     - `T_c`: edge pixels, share of all; `C_c`: entropy of the hues, share of the largest; of the image
@@ -265,7 +262,7 @@ def measure_entropy(
     - `question`, `instruction`, `contrast`: entropy of the question's map, of the general instruction's map,
       and of their ratio, at the first step; `question_last`, `instruction_last`, `contrast_last`: at the
       last."""
-    records = measure_each(question_entropy, vlm, questions, out, progress, 'measure_entropy')
+    records = run_study(question_entropy, vlm, questions, out, progress, 'measure_entropy')
     return layer_frame(records, entropy_columns)
 
 
@@ -340,7 +337,7 @@ def measure_layers(
 
     It is the attention of the first step, heads averaged, of the last position; `_question` marks the mean
     over the question's content words. The short-answer instruction follows the question, whatever suffix a
-    set has. `out` as in `measure_each`. Columns:
+    set has. `out` as in `run_study`. Columns:
 
     - `id`, `kind`, `image_key`, `layer`: question, its kind, its image, layer from 0;
     - `texture`: edge pixels of the image, share of all; `patches`: cells of the map;
@@ -350,7 +347,7 @@ def measure_layers(
     - with a true region: `area`, the region's share of the image; `share`, its share of the attention on the
       image; `pointing`, 1 if the strongest patch overlaps it; `auroc`, `auroc_question` of its
       patches, 0 to 1."""
-    records = measure_each(question_layers, vlm, questions, out, progress, 'measure_layers')
+    records = run_study(question_layers, vlm, questions, out, progress, 'measure_layers')
     return layer_frame(records, layer_columns)
 
 
@@ -459,11 +456,11 @@ def measure_masking(
 
     The short-answer instruction follows the question, and an answer has at most 8 tokens, whatever a set
     says. Scores are between 0 (wrong) and 1 (right), NaN where no truth is known, absent where none is; `out`
-    as in `measure_each`. Columns:
+    as in `run_study`. Columns:
 
     - `id`, `kind`, `image_key`, `layer`: question, its kind, its image, layer from 0;
     - `answer`, `plain`: with the image, and its score; `none`: score without any image;
     - `onward`, `only`: score with the image hidden from this layer on, and from this layer alone;
     - `changed_onward`, `changed_only`: 1 if that answer differs from `answer`."""
-    records = measure_each(question_masking, vlm, questions, out, progress, 'measure_masking')
+    records = run_study(question_masking, vlm, questions, out, progress, 'measure_masking')
     return layer_frame(records, masking_columns)

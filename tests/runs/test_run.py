@@ -21,7 +21,7 @@ from carve_nb.method.controls import DirectAnswer
 from carve_nb.method.registry import METHODS, methods, split_specs
 from carve_nb.runs.pages import markdown, results_page, write_report
 from carve_nb.runs.report import measure_table, report
-from carve_nb.runs.runner import Evaluator, RunConfig, local_engine, run_eval, tasks_by_image
+from carve_nb.runs.runner import RunConfig, local_engine, make_evaluator, run_eval, tasks_by_image
 from carve_nb.runs.store import read_run
 from recipes.tiny_models import make_tiny_checkpoint
 
@@ -188,7 +188,7 @@ def run(out, tiny, methods='none,carve,random', n=4, **kw):
 
 def test_protocol_holds_what_a_profile_chose():
     "Also of the method whose crop a control moves: under another profile it is another run"
-    protocol = Evaluator(
+    protocol = make_evaluator(
         VLM.from_pretrained('carve-tiny'), RunConfig(['lookup', 'random:of=lookup'])
     ).protocol
     lookup, moved = protocol['methods'].values()
@@ -319,7 +319,7 @@ def test_sharing_in_other_families(family, load):
 
 def check_shared(vlm, names, n):
     config = RunConfig(split_specs(names), SHORT_ANSWER, 2)
-    evaluator = Evaluator(vlm, config)
+    evaluator = make_evaluator(vlm, config)
     records = list(load_benchmark('scenes', n, kinds=('digit', 'color')))
     for i, r in enumerate(records):
         r.image = r.open().resize((448 + 56 * (i // 2), 448 - 28 * (i // 2)))

@@ -14,7 +14,7 @@ from carve_nb.data.scenes import samples
 from carve_nb.method.profiles import ModelProfile, find_profile
 from carve_nb.method.registry import methods
 from carve_nb.models.checkpoints import SMALL, TINY
-from carve_nb.runs.runner import Evaluator, RunConfig, Task
+from carve_nb.runs.runner import RunConfig, Task, make_evaluator
 from carve_nb.runs.store import Run, read_run
 from carve_nb.studies import checkup
 from carve_nb.studies.checkup import ARMS, CONTROLS, LARGE, Checkup, recommend, run_checkup
@@ -108,7 +108,7 @@ def test_each_line_of_code_gives_the_answers_of_its_arm(model, monkeypatch):
     vlm = VLM.from_pretrained(model)
     names = dict(vlm=vlm, **{method.__name__: method for method in methods().values()})
     arms = [arm for arm in (*ARMS, LARGE) if arm == 'none' or arm not in CONTROLS]
-    evaluate = Evaluator(vlm, RunConfig(arms, SHORT_ANSWER))
+    evaluate = make_evaluator(vlm, RunConfig(arms, SHORT_ANSWER))
     question = eye_question(945_000, 'digit', 3).opened()
     [lines] = evaluate([Task(0, question)])
     for line in lines:

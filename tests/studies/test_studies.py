@@ -10,7 +10,7 @@ from carve_nb.data.datasets import load_benchmark
 from carve_nb.data.scenes import samples
 from carve_nb.runs.runner import run_eval
 from carve_nb.runs.store import read_records
-from carve_nb.studies.measure import measure_each
+from carve_nb.studies.measure import run_study
 from recipes.records import run_trial
 
 
@@ -88,7 +88,7 @@ def test_stopped_without_a_folder(load, caplog, tmp_path):
     ):
         caplog.clear()
         with pytest.raises(KeyboardInterrupt):
-            measure_each(stop, load('llava'), samples('digit', 2), out, progress=False)
+            run_study(stop, load('llava'), samples('digit', 2), out, progress=False)
         assert words in caplog.text and (out is None) != ('goes on from there' in caplog.text)
 
 
@@ -97,16 +97,16 @@ def test_values_that_json_lacks(load, tmp_path):
     a, b = samples('digit', 2)
     values_of = lambda vlm, q: dict(x=[1.0, math.nan], y=math.inf) if q.id == a.id else dict(x={1, 2})
     with pytest.warns(UserWarning, match=f'1 of 2 questions have no record: {b.id}: TypeError: .*set'):
-        records = measure_each(values_of, load('llava'), [a, b], tmp_path, progress=False)
+        records = run_study(values_of, load('llava'), [a, b], tmp_path, progress=False)
     assert [(r['x'], r['y']) for r in records] == [([1, None], None)]
-    assert measure_each(values_of, load('llava'), [a], tmp_path, progress=False) == records
+    assert run_study(values_of, load('llava'), [a], tmp_path, progress=False) == records
 
 
 def test_a_measure_without_values(load):
     "A question of which nothing was measured has no record"
     a, b = samples('digit', 2)
     with pytest.warns(UserWarning, match=f'1 of 2 questions have no record: {b.id}: .*no value'):
-        records = measure_each(
+        records = run_study(
             lambda vlm, q: {'x': 1} if q.id == a.id else {}, load('llava'), [a, b], progress=False
         )
     assert [r['id'] for r in records] == [a.id]
