@@ -55,7 +55,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import wraps
+from functools import partial, wraps
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from inspect import Signature, signature
 from math import isnan
@@ -239,48 +239,46 @@ def command(name: str, epilog: str = '', panel: str = 'Commands') -> Callable[[C
     return decorate
 
 
+# %% ../../nbs/library/cli/03_commands.ipynb #51d94c5c
+of_model = partial(Opt, rich_help_panel='Model')
+ModelName = Annotated[
+    str,
+    of_model(
+        '--model', metavar='M', help='folder or Hub id; carve-small, -tiny and -smol know only colored shapes'
+    ),
+]
+Device = Annotated[
+    str | None,
+    of_model(
+        metavar='D',
+        help='cpu, mps, cuda, cuda:1; auto: all GPUs and the memory (default: cuda if there is one; our models: cpu)',
+    ),
+]
+NumberType = Annotated[
+    Literal['auto', 'bf16', 'fp16', 'fp32', 'bfloat16', 'float16', 'float32'] | None,
+    of_model(metavar='T', help='auto (as saved), bf16, fp16 or fp32 (default: fp32 on a CPU, else auto)'),
+]
+Revision = Annotated[str | None, of_model(metavar='R', help='commit, branch or tag of a Hub id')]
+ImageTokens = Annotated[
+    int | None,
+    of_model(
+        metavar='N',
+        min=1,
+        help='at most N tokens for an image; crops are still cut from the full image (paper: 256)',
+    ),
+]
+
+
 # %% ../../nbs/library/cli/03_commands.ipynb #51d94c5a
 @dataclass(frozen=True)
 class ModelOptions:
     "The model of a command, and how it is loaded"
 
-    name: Annotated[
-        str,
-        Opt(
-            '--model',
-            metavar='M',
-            rich_help_panel='Model',
-            help='folder or Hub id; carve-small, -tiny and -smol know only colored shapes',
-        ),
-    ] = SMALL
-    device: Annotated[
-        str | None,
-        Opt(
-            metavar='D',
-            rich_help_panel='Model',
-            help='cpu, mps, cuda, cuda:1; auto: all GPUs and the memory (default: cuda if there is one; our models: cpu)',
-        ),
-    ] = None
-    dtype: Annotated[
-        Literal['auto', 'bf16', 'fp16', 'fp32', 'bfloat16', 'float16', 'float32'] | None,
-        Opt(
-            metavar='T',
-            rich_help_panel='Model',
-            help='auto (as saved), bf16, fp16 or fp32 (default: fp32 on a CPU, else auto)',
-        ),
-    ] = None
-    revision: Annotated[
-        str | None, Opt(metavar='R', rich_help_panel='Model', help='commit, branch or tag of a Hub id')
-    ] = None
-    image_tokens: Annotated[
-        int | None,
-        Opt(
-            metavar='N',
-            min=1,
-            rich_help_panel='Model',
-            help='at most N tokens for an image; crops are still cut from the full image (paper: 256)',
-        ),
-    ] = None
+    name: ModelName = SMALL
+    device: Device = None
+    dtype: NumberType = None
+    revision: Revision = None
+    image_tokens: ImageTokens = None
 
     def __post_init__(self):
         find_source(self.name)
@@ -306,19 +304,6 @@ class ModelOptions:
             if value
             for word in ('--' + name.replace('_', '-'), str(value))
         ]
-
-    def is_here(self) -> bool:
-        "Tell whether the model is on this machine"
-        from transformers import AutoConfig
-
-        try:
-            return bool(
-                AutoConfig.from_pretrained(
-                    find_source(self.name), revision=self.revision, local_files_only=True
-                )
-            )
-        except OSError:
-            return False
 
     def load(self) -> 'VLM':
         "Load the model"
@@ -367,6 +352,58 @@ def compare_confidence(result: 'Result', out: str | None = None) -> list[str]:
     return [f'the crop was {than} the image: {crop:.2f} against {image:.2f}; {drawn} image, map and crop']
 
 
+# %% ../../nbs/library/cli/03_commands.ipynb #4901abe1
+ImageFiles = Annotated[
+    list[str] | None, Arg(metavar='IMAGE', help='image file; of several, the question is about one')
+]
+Question = Annotated[str | None, Arg(metavar='QUESTION', help='your question, in quotation marks')]
+MethodName = Annotated[
+    str,
+    Opt(
+        metavar='NAME',
+        help='a method of `carve methods`, perhaps with fields, as carve:p=.1; none: the baseline (no crop)',
+        autocompletion=complete_method,
+    ),
+]
+AnswerLength = Annotated[int, Opt(metavar='N', min=1, help='longest answer, in tokens')]
+TrueRegion = Annotated[
+    tuple[int, int, int, int] | None,
+    Opt(metavar='X0 Y0 X1 Y1', help='true region in pixels, for --method oracle'),
+]
+NewFolder = Annotated[
+    str | None,
+    Opt(
+        metavar='DIR',
+        help='new folder for a drawing of image, map and crop, and the numbers (default: nothing is written)',
+    ),
+]
+
+
+# %% ../../nbs/library/cli/03_commands.ipynb #4901abe2
+def check_asked(
+    images: list[str] | None, question: str | None, method: str, names: Sequence[str], box: tuple | None
+):
+    "Refuse a question without images, images without a question, and a box that the method does not take"
+    if bool(images) != bool(question and question.strip()) or os.path.isfile(question or ''):
+        raise CarveError('give an image, or several, and then the question in quotation marks.')
+    is_oracle = check_method(method, names) == 'oracle'
+    if is_oracle != bool(box) or box and len(images or ()) > 1:
+        raise CarveError(
+            '--method oracle takes one image and --box X0 Y0 X1 Y1; other methods take no --box.'
+        )
+
+
+def open_asked(images: list[str] | None, question: str | None) -> tuple[list['Image.Image'], str]:
+    "Open the images of a question; without any, scene 145 with its question"
+    if images and question:
+        return open_paths(images), question
+    from carve_nb.runs.demo import find_question
+
+    record = find_question('heldout-145-digit')
+    print_line('note', f'scene 145, hand-picked: {record.question}')
+    return [record.open()], record.question
+
+
 # %% ../../nbs/library/cli/03_commands.ipynb #4901abe5
 @command(
     'ask',
@@ -377,54 +414,20 @@ def compare_confidence(result: 'Result', out: str | None = None) -> list[str]:
 A model always answers, also about what is not in the image.''',
 )
 def ask(
-    images: Annotated[
-        list[str] | None, Arg(metavar='IMAGE', help='image file; of several, the question is about one')
-    ] = None,
-    question: Annotated[str | None, Arg(metavar='QUESTION', help='your question, in quotation marks')] = None,
-    method: Annotated[
-        str,
-        Opt(
-            metavar='NAME',
-            help='a method of `carve methods`, perhaps with fields, as carve:p=.1; none: the baseline (no crop)',
-            autocompletion=complete_method,
-        ),
-    ] = 'lookup',
-    max_new_tokens: Annotated[int, Opt(metavar='N', min=1, help='longest answer, in tokens')] = 32,
-    box: Annotated[
-        tuple[int, int, int, int] | None,
-        Opt(metavar='X0 Y0 X1 Y1', help='true region in pixels, for --method oracle'),
-    ] = None,
+    images: ImageFiles = None,
+    question: Question = None,
+    method: MethodName = 'lookup',
+    max_new_tokens: AnswerLength = 32,
+    box: TrueRegion = None,
     imported: Imported = None,
-    out: Annotated[
-        str | None,
-        Opt(
-            metavar='DIR',
-            help='new folder for a drawing of image, map and crop, and the numbers (default: nothing is written)',
-        ),
-    ] = None,
+    out: NewFolder = None,
     *,
     model: ModelOptions,
 ):
     "Answer a question about an image with a crop. Without image and question: about scene 145, hand-picked."
-    if bool(images) != bool(question and question.strip()) or os.path.isfile(question or ''):
-        raise CarveError('give an image, or several, and then the question in quotation marks.')
-    if (
-        (check_method(method, import_methods(imported)) == 'oracle') != bool(box)
-        or box
-        and len(images or ()) > 1
-    ):
-        raise CarveError(
-            '--method oracle takes one image and --box X0 Y0 X1 Y1; other methods take no --box.'
-        )
+    check_asked(images, question, method, import_methods(imported), box)
     check_new(out)
-    if images:
-        opened = open_paths(images)
-    else:
-        from carve_nb.runs.demo import find_question
-
-        record = find_question('heldout-145-digit')
-        opened, question = [record.open()], record.question
-        print_line('note', f'scene 145, hand-picked: {question}')
+    opened, question = open_asked(images, question)
     from carve_nb.runs.runner import RunConfig
 
     asker = RunConfig([method], SHORT_ANSWER, max_new_tokens).by_spec[method]
@@ -735,17 +738,41 @@ def run_each(commands: list[list[str]]) -> list[Exception]:
 
 
 # %% ../../nbs/library/cli/03_commands.ipynb #13915ec8
+def is_here(model: ModelOptions) -> bool:
+    "Tell whether a model is on this machine"
+    from transformers import AutoConfig
+
+    source = find_source(model.name)
+    try:
+        return bool(AutoConfig.from_pretrained(source, revision=model.revision, local_files_only=True))
+    except OSError:
+        return False
+
+
 def print_price(entry: 'Entry', places: dict, n: int | None, table: str, model: ModelOptions):
     "Print what a table of the paper takes: questions, gigabytes to fetch, hours"
     from carve_nb.studies import paper as study
 
-    seconds = study.seconds_of_question(model.load(), table) if model.is_here() else None
+    seconds = study.seconds_of_question(model.load(), table) if is_here(model) else None
     print_table(study.price(entry, places, n, seconds), ['set', 'questions', 'GB to fetch', 'hours'])
     print(
         'hours: from three questions about scenes, without rows that need a second model'
         if seconds
         else f'hours: known once {model.name} is on this machine'
     )
+
+
+# %% ../../nbs/library/cli/03_commands.ipynb #92b00003
+PaperTable = Annotated[str | None, Arg(metavar='TABLE', help='a table or figure (default: list all)')]
+Dry = Annotated[bool, Opt('--dry', help='only print the commands, with questions, gigabytes and hours')]
+OwnTables = Annotated[
+    list[str] | None,
+    Opt('--set', metavar='NAME=FOLDER', help='a table of your own in place of a set; repeatable'),
+]
+QuestionsOfSet = Annotated[
+    int | None, Opt(metavar='N', min=1, help='questions of each set (default: as many as the paper)')
+]
+RunsFolder = Annotated[str | None, Opt(metavar='DIR', help='folder of the runs (default: paper_out/MODEL)')]
 
 
 # %% ../../nbs/library/cli/03_commands.ipynb #92b00002
@@ -758,22 +785,13 @@ def print_price(entry: 'Entry', places: dict, n: int | None, table: str, model: 
   carve paper mask --model Qwen/Qwen2.5-VL-3B-Instruct --dtype bf16 --set textvqa=FOLDER''',
 )
 def paper(
-    table: Annotated[str | None, Arg(metavar='TABLE', help='a table or figure (default: list all)')] = None,
-    dry: Annotated[
-        bool, Opt('--dry', help='only print the commands, with questions, gigabytes and hours')
-    ] = False,
-    own_tables: Annotated[
-        list[str] | None,
-        Opt('--set', metavar='NAME=FOLDER', help='a table of your own in place of a set; repeatable'),
-    ] = None,
+    table: PaperTable = None,
+    dry: Dry = False,
+    own_tables: OwnTables = None,
     root: Root = None,
     download: Download = False,
-    n: Annotated[
-        int | None, Opt(metavar='N', min=1, help='questions of each set (default: as many as the paper)')
-    ] = None,
-    out: Annotated[
-        str | None, Opt(metavar='DIR', help='folder of the runs (default: paper_out/MODEL)')
-    ] = None,
+    n: QuestionsOfSet = None,
+    out: RunsFolder = None,
     *,
     model: ModelOptions,
 ):
@@ -804,6 +822,33 @@ def paper(
             raise failures[0]
 
 
+# %% ../../nbs/library/cli/03_commands.ipynb #a55e0003
+Port = Annotated[int, Opt(metavar='N', min=0, max=65535, help='of the address; 0: a free one')]
+Host = Annotated[str, Opt(metavar='H', help='an address that other machines reach; needs --key')]
+KeyName = Annotated[
+    str | None, Opt(metavar='NAME', help='environment variable with the key that a client has to send')
+]
+LogFolder = Annotated[
+    str | None, Opt(metavar='DIR', help='keep each answer, its box and notes, for `carve report`; no images')
+]
+Seconds = Annotated[
+    float, Opt(metavar='S', min=0, help='from the arrival of a request to its answer, at most')
+]
+
+
+def read_secret(key: str | None, host: str) -> str:
+    "Read the key that a client has to send, '' of none; an address that other machines reach needs one"
+    secret = os.environ.get(key or '', '').strip()
+    if key and not secret:
+        raise CarveError(f'--key {key}: this environment variable is not set; set it to the key.')
+    if host not in ('127.0.0.1', 'localhost', '::1') and not secret:
+        raise CarveError(
+            f'--host {host} can be reached from other machines: give --key NAME, the environment '
+            'variable with a key.'
+        )
+    return secret
+
+
 # %% ../../nbs/library/cli/03_commands.ipynb #a55e0002
 @command(
     'serve',
@@ -814,20 +859,11 @@ A client names a method as its model: lookup, carve:p=.1, none.''',
     'More',
 )
 def serve(
-    port: Annotated[int, Opt(metavar='N', min=0, max=65535, help='of the address; 0: a free one')] = 8642,
-    host: Annotated[
-        str, Opt(metavar='H', help='an address that other machines reach; needs --key')
-    ] = '127.0.0.1',
-    key: Annotated[
-        str | None, Opt(metavar='NAME', help='environment variable with the key that a client has to send')
-    ] = None,
-    log: Annotated[
-        str | None,
-        Opt(metavar='DIR', help='keep each answer, its box and notes, for `carve report`; no images'),
-    ] = None,
-    seconds: Annotated[
-        float, Opt(metavar='S', min=0, help='from the arrival of a request to its answer, at most')
-    ] = 120,
+    port: Port = 8642,
+    host: Host = '127.0.0.1',
+    key: KeyName = None,
+    log: LogFolder = None,
+    seconds: Seconds = 120,
     imported: Imported = None,
     answer_by: AnswerBy = None,
     *,
@@ -836,14 +872,7 @@ def serve(
     "Answer at an address that speaks OpenAI's chat completions, with a method behind each model's name."
     if not (find_spec('fastapi') and find_spec('uvicorn')):
         raise CarveError('an address needs fastapi and uvicorn: pip install fastapi uvicorn')
-    secret = os.environ.get(key or '', '').strip()
-    if key and not secret:
-        raise CarveError(f'--key {key}: this environment variable is not set; set it to the key.')
-    if host not in ('127.0.0.1', 'localhost', '::1') and not secret:
-        raise CarveError(
-            f'--host {host} can be reached from other machines: give --key NAME, the environment '
-            'variable with a key.'
-        )
+    secret = read_secret(key, host)
     import_methods(imported)
     from carve_nb.runs.serve import Limits, MethodServer, make_app, serve_app
 
@@ -862,6 +891,21 @@ def serve(
             print(f'{server.text_first} of {server.requests} requests had a text before an image.')
 
 
+# %% ../../nbs/library/cli/03_commands.ipynb #0194ddbe
+CheckupData = Annotated[str, Opt(metavar='DATA', help='eye, the acuity test; or a folder or set of your own')]
+QuestionsOfKind = Annotated[
+    int | None,
+    Opt(metavar='N', min=1, help='questions, of eye of each kind (default: all, of eye 104 of each kind)'),
+]
+Photographs = Annotated[
+    Path | None,
+    Opt(metavar='DIR', exists=True, file_okay=False, help='photographs for the profile (default: scenes)'),
+]
+CheckupFolder = Annotated[
+    str | None, Opt(metavar='DIR', help='folder of the run (default: checkup_out/DATA-MODEL)')
+]
+
+
 # %% ../../nbs/library/cli/03_commands.ipynb #0194ddbd
 @command(
     'checkup',
@@ -870,24 +914,10 @@ def serve(
   carve checkup --model Qwen/Qwen2.5-VL-3B-Instruct --dtype bf16 --n 20''',
 )
 def checkup(
-    data: Annotated[
-        str, Opt(metavar='DATA', help='eye, the acuity test; or a folder or set of your own')
-    ] = 'eye',
-    n: Annotated[
-        int | None,
-        Opt(
-            metavar='N', min=1, help='questions, of eye of each kind (default: all, of eye 104 of each kind)'
-        ),
-    ] = None,
-    images: Annotated[
-        Path | None,
-        Opt(
-            metavar='DIR', exists=True, file_okay=False, help='photographs for the profile (default: scenes)'
-        ),
-    ] = None,
-    out: Annotated[
-        str | None, Opt(metavar='DIR', help='folder of the run (default: checkup_out/DATA-MODEL)')
-    ] = None,
+    data: CheckupData = 'eye',
+    n: QuestionsOfKind = None,
+    images: Photographs = None,
+    out: CheckupFolder = None,
     *,
     model: ModelOptions,
 ):

@@ -13,6 +13,7 @@ __all__ = [
     'check_words',
     'find_cure',
     'explain_usage',
+    'explain_error',
     'messages_for_shell',
     'main',
 ]
@@ -99,6 +100,7 @@ def find_cure(error: Exception, meanings: dict[str, str]) -> str:
     )
 
 
+# %% ../../nbs/library/cli/04_main.ipynb #b03105d3
 def explain_usage(error: Exception) -> str:
     "Write what is wrong with the words of a command, with what was perhaps meant"
     message = error.format_message().rstrip('.')  # type: ignore[attr-defined]
@@ -113,6 +115,15 @@ def explain_usage(error: Exception) -> str:
         message += f'; {find_cure(error, WORD_MEANS)}'
     context = getattr(error, 'ctx', None)
     return f'{message} (see {context.command_path if context else "carve"} --help)'
+
+
+def explain_error(error: Exception) -> str:
+    "Write an error as one sentence: of usage, of this package, or any other with its type"
+    if isinstance(error, UsageError):
+        return explain_usage(error)
+    if isinstance(error, CarveError):
+        return str(error)
+    return f'{type(error).__name__}: {error} (carve --debug ... shows where)'
 
 
 # %% ../../nbs/library/cli/04_main.ipynb #8d5465ec
@@ -133,6 +144,7 @@ def messages_for_shell() -> Iterator[None]:
             log.removeHandler(handler)
 
 
+# %% ../../nbs/library/cli/04_main.ipynb #8d5465ee
 def main(argv: list[str] | None = None) -> int:
     "Run the command `carve`, and return its exit status"
     words = list(sys.argv[1:] if argv is None else argv) or ['--help']
@@ -157,12 +169,7 @@ def main(argv: list[str] | None = None) -> int:
         except Exception as error:
             if settings.get('debug'):
                 traceback.print_exception(error)
-            if isinstance(error, UsageError):
-                print_line('error', explain_usage(error))
-            elif isinstance(error, CarveError):
-                print_line('error', error)
-            else:
-                print_line('error', f'{type(error).__name__}: {error} (carve --debug ... shows where)')
+            print_line('error', explain_error(error))
             return getattr(error, 'exit_status', getattr(error, 'exit_code', 1))
 
 

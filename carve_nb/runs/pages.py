@@ -146,6 +146,7 @@ def describe_lines(run: Run) -> str:
     return '; '.join(facts)
 
 
+# %% ../../nbs/library/runs/04_pages.ipynb #44429802
 def run_name(run: Run) -> str:
     "Name the data and the model of a run"
     return one_line(', '.join(run.protocol[k]['name'] for k in ('data', 'model')))
@@ -382,6 +383,7 @@ def other_panels(image: Image.Image, lines: Iterable[dict]) -> list[Panel]:
     ]
 
 
+# %% ../../nbs/library/runs/04_pages.ipynb #6f581d02
 def question_facts(record: Record, lines: list[dict], best: str | None) -> dict:
     "List what the page shows of a question: its answers, panels, and notes on image and answers"
     with warnings.catch_warnings():

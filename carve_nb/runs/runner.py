@@ -24,8 +24,7 @@ __all__ = [
     'package_commit',
     'changed_fields',
     'settled',
-    'model_name',
-    'model_identity',
+    'describe_model',
     'make_protocol',
     'check_methods',
     'make_evaluator',
@@ -357,16 +356,12 @@ def settled(method: Method, vlm: VLM) -> Method:
 
 
 # %% ../../nbs/library/runs/02_runner.ipynb #5e0d844b
-def model_name(vlm: VLM) -> str:
-    "Name a model in a protocol; a folder without the way to it"
-    name = Path(vlm.name)
-    return name.name if name.is_dir() else str(vlm.name)
-
-
-def model_identity(vlm: VLM) -> dict[str, object]:
-    "Identify a model by its revision and by what its weights are, which is read anew"
+def describe_model(vlm: VLM) -> dict[str, object]:
+    "Describe a model by its name, its revision and by what its weights are, which is read anew"
     vlm.forget()
-    return dict(revision=vlm.revision, **vlm.fingerprint.record())
+    folder = Path(vlm.name)
+    name = folder.name if folder.is_dir() else str(vlm.name)
+    return dict(name=name, revision=vlm.revision, **vlm.fingerprint.record())
 
 
 def make_protocol(vlm: VLM, config: RunConfig, by: OtherModel | None = None) -> dict:
@@ -375,10 +370,7 @@ def make_protocol(vlm: VLM, config: RunConfig, by: OtherModel | None = None) -> 
     versions = {library.__name__: library.__version__ for library in (torch, transformers, numpy, PIL)}
     protocol: dict[str, object] = dict(
         model=dict(
-            name=model_name(vlm),
-            **model_identity(vlm),
-            kernel=vlm.text_config._attn_implementation,
-            device=vlm.device.type,
+            **describe_model(vlm), kernel=vlm.text_config._attn_implementation, device=vlm.device.type
         ),
         methods={spec: changed_fields(settled(method, vlm)) for spec, method in config.by_spec.items()},
         prompt=dict(suffix=config.suffix, template=digest(processor.chat_template), escape=vlm.escape),

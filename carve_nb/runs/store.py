@@ -101,6 +101,7 @@ def differing(old: dict, new: dict) -> list[str]:
     return [f'{field} is {quote(before.get(field))} there, {quote(now.get(field))} now' for field in changed]
 
 
+# %% ../../nbs/library/runs/00_store.ipynb #dc22798a
 def join_protocols(old: dict, new: dict, folder: Path) -> dict:
     "Join two protocols of one run, which may have further methods, questions and commits; refuse another run"
     methods = new.get('methods', {}) | old.get('methods', {})  # those of one alone agree with the other

@@ -65,6 +65,7 @@ LARGE = 'lookup:tokens=None'  # a crop as large as the processor gives; asked wh
 ARMS = 'none', 'carve', 'carve:suffix=None', 'lookup', LAST, 'oracle'
 CONTROLS = 'none', 'random', 'oracle'  # which no program can use
 MARGIN = 0.05  # a smaller difference does not matter
+SHOWN_COLUMNS = 'acc', 'gain', 'harmed', 'p_holm', 'calls'  # of the table in a terminal
 
 
 def does_not_matter(upper_end: float) -> bool:
@@ -79,9 +80,6 @@ def questions_to_decide(best: pd.Series) -> int:
 
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #88333738
-SHOWN_COLUMNS = 'acc', 'gain', 'harmed', 'p_holm', 'calls'  # of the table in a terminal
-
-
 @dataclass(repr=False)
 class Checkup:
     "What a checkup measured, and the arm to use"

@@ -31,8 +31,10 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from contextvars import Context
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from warnings import warn
 import numpy as np
 import pandas as pd
@@ -42,6 +44,7 @@ from numpy.typing import ArrayLike
 from PIL import Image
 from scipy.spatial.distance import squareform
 from torch import Tensor
+from torch.nn import Module
 from .. import __version__
 from ..attention.edits import decoder_layers, entering, hidden
 from ..attention.rows import AttentionRows
@@ -61,16 +64,7 @@ from ..formulas.product import contrast
 from ..models.kernel import AttentionHook, find_cache, hooked, open_hooks
 from ..models.model import model_lock
 from ..models.prompts import Prompt
-from carve_nb.runs.runner import (
-    Evaluator,
-    Measure,
-    Opened,
-    local_engine,
-    model_identity,
-    model_name,
-    run_tasks,
-    tasks_by_image,
-)
+from ..runs.runner import Evaluator, Measure, Opened, describe_model, run_tasks, tasks_by_image
 from ..runs.store import NO_VALUES, RunStore, read_run
 
 
@@ -85,10 +79,11 @@ def study_name(measure: Callable, name: str | None = None) -> str:
 # %% ../../nbs/library/studies/00_measure.ipynb #2ce739d4
 def study_protocol(vlm: VLM, study: str) -> dict:
     "Make the protocol of a study: the settings and versions that its records depend on"
+    model = describe_model(vlm)
     return dict(
         study=study,
-        model=model_name(vlm),
-        **model_identity(vlm),
+        model=model.pop('name'),
+        **model,
         escape=vlm.escape,
         resolution=vlm.resolution,
         environment=dict(
@@ -154,9 +149,8 @@ def run_study(
     evaluator = Evaluator(vlm, {study: study_measure(measure)}, study_protocol(vlm, study))
     with TemporaryDirectory() if out is None else nullcontext(out) as folder:
         with closing(RunStore(folder, evaluator.protocol)) as store:
-            run_tasks(
-                store, evaluator, tasks_by_image(asked, scene_name), local_engine, progress, out is not None
-            )
+            groups = tasks_by_image(asked, scene_name)
+            run_tasks(store, evaluator, groups, progress=progress, stays=out is not None)
         lines = {line['id']: line for line in read_run(folder).records}
     return good_records([lines[question.id] for question in asked])
 
@@ -351,6 +345,32 @@ def measure_layers(
     return layer_frame(records, layer_columns)
 
 
+# %% ../../nbs/library/studies/00_measure.ipynb #f1da8776
+def check_maskable(vlm: VLM):
+    "Refuse a model that adds the image again behind its first layers"
+    if any('deepstack' in module for module, _ in vlm.model.named_modules()):
+        raise CarveError(
+            f'{vlm.family.name!r} adds the image again to later layers: zeroing the image tokens at one '
+            f'layer does not hide it.'
+        )
+
+
+def run_beside(module: Module, states: Tensor, args: Sequence, kw: dict) -> Tensor:
+    "Run a layer beside the pass, on states of its own and without the cache, which stays as it is"
+    cache = find_cache((*args, *kw.values()))
+    without_cache = {name: None if value is cache else value for name, value in kw.items()}
+    return hidden(Context().run(module.forward, states, *args, **without_cache | dict(use_cache=False)))
+
+
+def put_back(unharmed: list[Tensor], columns: Tensor, module: Module, args: Sequence, out: Any) -> Any:
+    "Put the image's own stream, where there is one, into what a layer returns; a hook behind the layer"
+    if not unharmed:
+        return None
+    states = hidden(out).clone()
+    states[:, columns.to(states.device)] = unharmed.pop()
+    return (states, *out[1:]) if isinstance(out, tuple) else states
+
+
 # %% ../../nbs/library/studies/00_measure.ipynb #f1da8778
 @contextmanager
 def mask_image_tokens(
@@ -361,11 +381,7 @@ def mask_image_tokens(
 ) -> Iterator[None]:
     """Hide the image from the model inside the block: from one layer on, in one layer alone, or from all
     layers"""
-    if any('deepstack' in module for module, _ in vlm.model.named_modules()):
-        raise CarveError(
-            f'{vlm.family.name!r} adds the image again to later layers: zeroing the image tokens at one '
-            f'layer does not hide it.'
-        )
+    check_maskable(vlm)
     unharmed, passes = [], 0  # the image's own stream; in which the image was hidden
     block = AttentionHook()
 
@@ -378,29 +394,16 @@ def mask_image_tokens(
         passes += 1
         at = prompt.columns.to(states.device)
         if only:
-            cache = find_cache((*args, *kw.values()))
-            without_cache = {name: None if value is cache else value for name, value in rest.items()}
-            unmasked = Context().run(
-                module.forward, states, *args[1:], **without_cache | dict(use_cache=False)
-            )
-            unharmed.append(hidden(unmasked)[:, at])
+            unharmed.append(run_beside(module, states, args[1:], rest)[:, at])
         states = states.clone()
         states[:, at] = 0
         return (states, *args[1:]), rest
 
-    def after(module, args, out):
-        if not unharmed:
-            return None
-        states = hidden(out).clone()
-        states[:, prompt.columns.to(states.device)] = unharmed.pop()
-        return (states, *out[1:]) if isinstance(out, tuple) else states
-
     with model_lock(vlm.model), ExitStack() as stack:
         for i in pick_layers(None if layer is None else [layer], vlm.n_layers):
-            stack.callback(
-                decoder_layers(vlm.model)[i].register_forward_pre_hook(before, with_kwargs=True).remove
-            )
-            stack.callback(decoder_layers(vlm.model)[i].register_forward_hook(after).remove)
+            module = decoder_layers(vlm.model)[i]
+            stack.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
+            stack.callback(module.register_forward_hook(partial(put_back, unharmed, prompt.columns)).remove)
         stack.enter_context(hooked(block, vlm.decoder))
         yield
     if passes:
@@ -438,6 +441,7 @@ def question_masking(vlm: VLM, question: Record) -> dict:
     )
 
 
+# %% ../../nbs/library/studies/00_measure.ipynb #401bb3c1
 def masking_columns(record: dict) -> dict[str, list]:
     "List the scores of a record by layer, by column of `measure_masking`"
     changed = record['changed']

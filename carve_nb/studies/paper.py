@@ -226,6 +226,7 @@ def measure_curve(name: str, frame: 'pd.DataFrame', n_layers: int) -> 'pd.DataFr
     return lines.groupby('at')[['value', 'image']].apply(describe)
 
 
+# %% ../../nbs/library/studies/21_paper.ipynb #19905f56
 def figure_page(name: str, curve: 'pd.DataFrame') -> list['Part']:
     "Put what is legible in a figure beside a curve of `measure_curve`, with interval and n"
     figure = FIGURES[name]
