@@ -78,6 +78,20 @@ def connected(address: str | None = None, cpus: int = 1) -> Iterator[ModuleType]
                 ray.shutdown()
 
 
+# %% ../../nbs/library/runs/04_distributed.ipynb #cbd78955
+def agree(ray: ModuleType, models: list) -> tuple[dict, dict, list[str]]:
+    "Wait until each worker has its model: what the first says of itself; refuse another that differs from it"
+    try:
+        first, *others = ray.get([each.about.remote() for each in models])
+    except ray.exceptions.RayTaskError as e:
+        raise e.cause from None
+    for protocol, *_ in others:
+        why = differing(first[0], protocol)
+        if why:
+            raise RunError(f'A worker is not like the others: {"; ".join(why)}. Make the nodes equal.')
+    return first
+
+
 # %% ../../nbs/library/runs/04_distributed.ipynb #cbd78954
 @dataclass
 class RayEngine:
@@ -97,16 +111,7 @@ class RayEngine:
             gpus = int('GPU' in ray.cluster_resources())  # for each worker
             worker = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=-1, max_task_retries=1)(ModelWorker)
             models = [worker.remote(place, loading, config, Reader.in_shell) for _ in range(self.workers)]
-            try:
-                (protocol, unfit, measures), *others = ray.get([each.about.remote() for each in models])
-            except ray.exceptions.RayTaskError as e:
-                raise e.cause from None
-            for other, *_ in others:
-                why = differing(protocol, other)
-                if why:
-                    raise RunError(
-                        f'A worker is not like the others: {"; ".join(why)}. Make the nodes equal.'
-                    )
+            protocol, unfit, measures = agree(ray, models)
             yield SimpleNamespace(ray=ray, models=models, protocol=protocol, unfit=unfit, measures=measures)
 
     def __call__(self, job: SimpleNamespace, groups: Iterable[list[Task]]) -> Iterator[list[dict]]:

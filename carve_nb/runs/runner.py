@@ -137,7 +137,7 @@ class Task(NamedTuple):
 
     at: int  # its place in the set
     record: Record
-    measures: list | None = None  # names; None: all
+    measures: Sequence[str] = ()  # names of what is left; none: all
     about: Callable[[Record], dict] = question_facts  # what its lines say of it
 
     def head(self, measure: str, status: str = 'ok') -> dict[str, object]:
@@ -196,12 +196,16 @@ def open_record(record: Record, notes: list[str]) -> Record:
 class Opened(NamedTuple):
     "A question with its image, as it is measured"
 
-    at: int  # its place in the set
-    record: Record
+    task: Task  # its record is opened, its measures are named
     images: OpenImages
     session: Session
     # of the beginning of its prompt, which an earlier question read, and which counts in each
     shared_seconds: float = 0.0
+
+    @property
+    def record(self) -> Record:
+        "The question"
+        return self.task.record
 
 
 Measure: TypeAlias = Callable[[Opened], dict]  # the values of a line
@@ -235,26 +239,27 @@ class Evaluator:
         for task in tasks:
             record = replace(task.record, image=image or task.record.image)
             opened, status, why = attempt(partial(open_record, record, notes))
+            names = task.measures or [*self.measures]
             if opened:
                 image = opened.image
-                asked = Opened(task.at, opened, OpenImages([image]), session, session.prefixes.seconds)
-                lines = self.measure(task, asked)
+                left = task._replace(record=opened, measures=names)
+                lines = self.measure(Opened(left, OpenImages([image]), session, session.prefixes.seconds))
             else:
-                lines = [task.head(name, status) | dict(why=why) for name in task.measures or self.measures]
+                lines = [task.head(name, status) | dict(why=why) for name in names]
             if status == 'oom':
                 free_memory()
             for line in lines:
-                line |= keys[task.record.id] | task.about(task.record)
+                line |= keys[record.id] | task.about(record)  # which may name the image by itself
                 if notes and 'notes' in line:
                     line['notes'] = [*notes, *line['notes']]
             yield lines
 
-    def measure(self, task: Task, asked: Opened) -> list[dict]:
-        "Measure an opened question: a line for each measure that is left"
+    def measure(self, asked: Opened) -> list[dict]:
+        "Measure an opened question: a line for each of its measures"
         if self.first:
             attempt(partial(self.first, asked))  # an error in it comes again, told by the measures
-        names = task.measures or self.measures
-        return [task.head(name) | attempt_measure(self.measures[name], asked) for name in names]
+        task = asked.task
+        return [task.head(name) | attempt_measure(self.measures[name], asked) for name in task.measures]
 
 
 # %% ../../nbs/library/runs/02_runner.ipynb #9aa6765f
@@ -315,14 +320,14 @@ def measure_method(config: RunConfig, spec: str, by: OtherModel | None, asked: O
     prompt = session.prompt(method.asked(session.vlm, asked.images, record.question))
     line['image_tokens'] = len(prompt.columns)  # of the baseline
     line |= describe_result(result, record.boxes, asked.shared_seconds)
-    if asked.at < SHOWN and result.saliency is not None:
+    if asked.task.at < SHOWN and result.saliency is not None:
         line['map'] = result.saliency.pack()
     return line
 
 
-def capture_question(config: RunConfig, specs: Sequence[str], asked: Opened):
+def capture_question(config: RunConfig, asked: Opened):
     "Capture a question as the first method that crops does, so that `none` has its answer from there"
-    methods = [config.method(spec, asked.record) for spec in specs]
+    methods = [config.method(spec, asked.record) for spec in asked.task.measures]
     crops = [method for method in methods if isinstance(method, CropMethod)]
     if crops:
         vlm = asked.session.vlm
@@ -404,11 +409,11 @@ def make_evaluator(vlm: VLM, config: RunConfig) -> Evaluator:
     "Make the evaluator of methods, each of which is a measure; those that the model cannot use are left out"
     by = config.answerer()
     unfit = check_methods(config.by_spec, vlm, bool(by))
-    fit = [spec for spec in config.methods if spec not in unfit]
-    measures: dict[str, Measure] = {spec: partial(measure_method, config, spec, by) for spec in fit}
-    return Evaluator(
-        vlm, measures, make_protocol(vlm, config, by), unfit, partial(capture_question, config, fit)
-    )
+    measures: dict[str, Measure] = {
+        spec: partial(measure_method, config, spec, by) for spec in config.methods if spec not in unfit
+    }
+    first = partial(capture_question, config)
+    return Evaluator(vlm, measures, make_protocol(vlm, config, by), unfit, first)
 
 
 # %% ../../nbs/library/runs/02_runner.ipynb #12dd9b99
