@@ -454,7 +454,7 @@ def write_page(path: str | Path, cell: str, *words: str):
     write(v4.new_notebook(cells=cells, metadata=dict(kernelspec=kernel)), path)
 
 
-# %% ../../nbs/library/cli/03_commands.ipynb #431ed514
+# %% ../../nbs/library/cli/03_commands.ipynb #431ed513
 # bytes that the page may send at once; the server's own limit is 10 MB, and more would be lost without a word
 LARGEST_UPLOAD = 200_000_000
 # voila asks for a light or a dark theme by its address; a page should follow its reader's system
@@ -464,6 +464,7 @@ DARK = (
 )
 
 
+# %% ../../nbs/library/cli/03_commands.ipynb #431ed514
 def serve_page(path: Path, browser: bool):
     "Serve a notebook as a page of this machine until the program ends"
     from voila.app import Voila, VoilaExporter
@@ -633,6 +634,19 @@ def pick_engine(workers: int | None, ray_address: str | None) -> Callable:
     return local_engine
 
 
+# %% ../../nbs/library/cli/03_commands.ipynb #91d02263
+def check_eval(methods: str, imported: list[Path] | None, workers: int | None, ray_address: str | None):
+    "Refuse options that do not go together, and methods that are not there"
+    if ray_address and not workers:
+        raise CarveError('--ray-address goes with --workers.')
+    if imported and workers:
+        raise CarveError('--import runs a file in this process alone: leave --workers out, or use --part.')
+    names = import_methods(imported)
+    for spec in split_methods(methods):
+        if spec != 'all':
+            check_method(spec, names)
+
+
 # %% ../../nbs/library/cli/03_commands.ipynb #91d02262
 @command('eval', EVAL_EXAMPLES + '\n'.join(FOLDER_FORMAT))
 def measure_methods(
@@ -657,14 +671,8 @@ def measure_methods(
     model: ModelOptions,
 ):
     "Measure methods on a data set, a line on disk for each question and method. The same command resumes a run."
-    if ray_address and not workers:
-        raise CarveError('--ray-address goes with --workers.')
-    if imported and workers:
-        raise CarveError('--import runs a file in this process alone: leave --workers out, or use --part.')
-    numbers, names = read_part(part), import_methods(imported)
-    for spec in split_methods(methods):
-        if spec != 'all':
-            check_method(spec, names)
+    check_eval(methods, imported, workers, ray_address)
+    numbers = read_part(part)
     from carve_nb.data.datasets import list_sets, load_benchmark
 
     if data is None:
@@ -749,10 +757,14 @@ def is_here(model: ModelOptions) -> bool:
         return False
 
 
-def print_price(entry: 'Entry', places: dict, n: int | None, table: str, model: ModelOptions):
-    "Print what a table of the paper takes: questions, gigabytes to fetch, hours"
+def print_price(
+    commands: list[list[str]], entry: 'Entry', places: dict, n: int | None, table: str, model: ModelOptions
+):
+    "Print the commands of a table of the paper and what they take: questions, gigabytes to fetch, hours"
     from carve_nb.studies import paper as study
 
+    for words in commands:
+        print('carve', shlex.join(words), flush=True)
     seconds = study.seconds_of_question(model.load(), table) if is_here(model) else None
     print_table(study.price(entry, places, n, seconds), ['set', 'questions', 'GB to fetch', 'hours'])
     print(
@@ -810,9 +822,7 @@ def paper(
         study.list_commands(table, model.words(), out, places, n, download) if table in study.TABLES else []
     )
     if dry:
-        for words in commands:
-            print('carve', shlex.join(words), flush=True)
-        print_price(entry, places, n, table, model)
+        print_price(commands, entry, places, n, table, model)
     elif table in study.FIGURES:
         print_page(study.measure_figure(table, model.load(), out, places, n, progress=sys.stderr.isatty()))
     else:
