@@ -32,6 +32,7 @@ __all__ = [
     'split_text',
     'split_methods',
     'read_value',
+    'read_field',
     'read_method',
 ]
 
@@ -499,10 +500,16 @@ def read_value(text: str) -> object:
         return text  # all that it raises
 
 
+def read_field(text: str) -> object:
+    "Read the value of a field; the words of a list have lost their quotation marks in a shell"
+    value, words = read_value(text), re.fullmatch(r'\[([^\[\]\'"]+)\]', text)
+    return [word.strip() for word in words[1].split(',')] if words and value == text else value
+
+
 def read_method(text: str) -> tuple[str, dict]:  # 'carve:p=.1:K=2'
     "Split 'carve:p=.1:K=2' into name and fields; put a text with a colon or a comma into quotation marks"
     name, *pairs = split_text(text, ':') or ['']
-    given = {key: read_value(value) for key, _, value in (pair.partition('=') for pair in pairs)}
+    given = {key: read_field(value) for key, _, value in (pair.partition('=') for pair in pairs)}
     # none in the name, and no second field behind a comma
     fields = [sum('=' in part for part in split_text(pair, ',')) for pair in (name, *pairs)]
     if fields != [0] + [1] * len(pairs) or len(given) < len(pairs):
