@@ -437,6 +437,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'carve_nb.core.text.named_options': ('library/core/text.html#named_options', 'carve_nb/core/text.py'),
                                     'carve_nb.core.text.pick_words': ('library/core/text.html#pick_words', 'carve_nb/core/text.py'),
                                     'carve_nb.core.text.plain': ('library/core/text.html#plain', 'carve_nb/core/text.py'),
+                                    'carve_nb.core.text.read_field': ('library/core/text.html#read_field', 'carve_nb/core/text.py'),
                                     'carve_nb.core.text.read_method': ('library/core/text.html#read_method', 'carve_nb/core/text.py'),
                                     'carve_nb.core.text.read_value': ('library/core/text.html#read_value', 'carve_nb/core/text.py'),
                                     'carve_nb.core.text.read_words': ('library/core/text.html#read_words', 'carve_nb/core/text.py'),
