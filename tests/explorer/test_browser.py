@@ -10,6 +10,7 @@ import socket
 import time
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 import pytest
 from browsers import TOKEN, chromium, explored, open_page, run_cell, until
 from faults import hostile
@@ -177,11 +178,19 @@ def test_upload(page, tmp_path):
     assert not page.errors
 
 
-COUNTS = (
-    '[sum(len(f) for x in ex.box.children for kinds in x._trait_notifiers.values() for f in kinds.values()), len(__import__("ipywidgets").widgets.widget._instances), '
-    'sum(len(o._forward_hooks) for o in ex.vlm.model.modules()), len(__import__("threading").enumerate()), '
-    '__import__("psutil").Process().memory_info().rss//10**6]'
-)
+# What may grow in the kernel while somebody clicks.
+COUNTED = """
+def count():
+    import gc, threading, ipywidgets, psutil
+    gc.collect()
+    listeners = [kinds.values() for child in ex.box.children for kinds in child._trait_notifiers.values()]
+    return dict(
+        observers=sum(len(functions) for kinds in listeners for functions in kinds),
+        widgets=len(ipywidgets.widgets.widget._instances),
+        hooks=sum(len(module._forward_hooks) for module in ex.vlm.model.modules()),
+        threads=len(threading.enumerate()),
+        megabytes=psutil.Process().memory_info().rss // 10**6)
+"""
 
 
 @pytest.mark.case(59)
@@ -195,14 +204,14 @@ def test_hundred_clicks(page, kernel):
         for i in range(times):
             words(page).nth(i % n).click()
         assert until(lambda: kernel('ex.words.index') == (times - 1) % n)
-        return kernel(COUNTS, 'import gc; gc.collect()')
+        return kernel('count()', COUNTED)
 
-    was = click(n)
+    before = click(n)
     for key in 5 * ['ArrowRight', 'ArrowLeft']:
         turn(page, 'p, kept share of pixels', key)
-    now = click(90)
-    assert now[:4] == was[:4], (was, now)
-    assert now[4] - was[4] < 60, f'{was[4]} MB before, {now[4]} MB after'
+    after = click(90)
+    assert after.pop('megabytes') - before.pop('megabytes') < 60
+    assert after == before
     assert not page.outside and not page.errors
 
 
@@ -238,24 +247,29 @@ def test_names(page):
     )
 
 
-@pytest.mark.parametrize('theme, width', [('JupyterLab Light', 1280), ('JupyterLab Dark', 900)])
-def test_nothing_is_cut(page, theme, width):
-    "In both themes and on a narrow page nothing sticks out, and the words stand out from what is behind them"
+LOOK = Path(__file__).with_name('look.js').read_text(encoding='utf-8')
+
+
+@pytest.fixture(params=[('JupyterLab Light', 1280), ('JupyterLab Dark', 900)], ids=lambda look: look[0])
+def look(request, page):
+    "`look('cutOff')`: what a function of look.js finds, in a theme and on a page of a width"
+    theme, width = request.param
     page.evaluate("t => window.jupyterapp.commands.execute('apputils:change-theme', {theme: t})", theme)
     page.set_viewport_size(dict(width=width, height=1900))
     assert until(lambda: page.evaluate('document.body.dataset.jpThemeName') == theme)
-    cut = page.evaluate('''() => { const root = document.querySelector('.carve-explore'), edge = root.getBoundingClientRect().right + 1;
-        const shown = [...root.querySelectorAll('img, button, select, input, textarea, .noUi-handle')].filter(e => e.offsetParent);
-        return [shown.length, shown.filter(e => e.getBoundingClientRect().right > edge).map(e => e.alt || e.innerText || e.tagName)]; }''')
-    assert cut[0] > 10 and not cut[1], cut
-    pale = page.evaluate('''() => { const level = c => { const v = c.match(/[\\d.]+/g).slice(0, 3).map(x => x/255).map(x => x <= .04045 ? x/12.92 : ((x + .055)/1.055)**2.4);
-            return .2126*v[0] + .7152*v[1] + .0722*v[2]; };
-        const behind = e => { for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor; if (!/, 0\\)|transparent/.test(c)) return c; } return 'rgb(255,255,255)'; };
-        const told = [...document.querySelectorAll('.carve-explore :is(.widget-label, .widget-readout, .widget-html-content div, .widget-html-content strong, select, textarea)')]
-            .filter(e => e.offsetParent && (e.innerText || e.value || '').trim());
-        return [told.length, told.map(e => { const [a, b] = [level(getComputedStyle(e).color), level(behind(e))].sort((x, y) => y - x);
-                return [(a + .05)/(b + .05), (e.innerText || e.value).slice(0, 30)]; }).filter(o => o[0] < 4.5)]; }''')
-    assert pale[0] > 10 and not pale[1], pale
+    return lambda function: page.evaluate(f'() => {{ {LOOK}\nreturn {function}(); }}')
+
+
+def test_nothing_sticks_out(look):
+    seen, cut = look('cutOff')
+    assert seen > 10
+    assert cut == []
+
+
+def test_words_stand_out_from_what_is_behind_them(look):
+    seen, pale = look('paleWords')
+    assert seen > 10
+    assert pale == []
 
 
 def stored(path):
@@ -291,55 +305,81 @@ def test_saved_without_kernel(page, server):
     again.close()
 
 
-def test_carve_explore(page, tmp_path):
-    """On this machine only, not without its token, naming no other host, by a kernel that no other account
-    can hear, and gone when it ends. The page runs by itself, with both answers and the images, dark where
-    the system is; Enter asks; a file over the limit is refused"""
+@pytest.fixture(scope='module')
+def opened(page, tmp_path_factory):
+    "`carve explore` with an image and a question: its address, port and token, and its page in the browser"
     from carve_nb.testing import three_scenes
 
-    scene = three_scenes()[0]
-    scene.image.save(tmp_path / 's.png')
+    folder, scene = tmp_path_factory.mktemp('explored'), three_scenes()[0]
+    scene.image.save(folder / 's.png')
     begun = time.time() - 1
-    with explored(tmp_path, 's.png', scene.question) as (address, port, token, _):
-        # another address of this machine, at which a server is reached that listens everywhere
-        with socket.create_server(('0.0.0.0', 0)) as everywhere:
-            socket.create_connection(('127.0.0.2', everywhere.getsockname()[1]), 3).close()
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(('127.0.0.2', int(port)), 3)
-        assert '/login' in urllib.request.urlopen(address, timeout=20).url
-        served = urllib.request.urlopen(f'{address}?token={token}', timeout=100).read().decode()
-        assert 'explore' in served and not re.findall('(?:href|src)="(?:https?:)?//[^"]*', served)
-        kernels = [p for p in Path('/tmp').glob('voila_*/kernel-*.json') if p.stat().st_mtime >= begun]
-        assert kernels
-        assert all(
-            json.loads(p.read_text())['transport'] == 'ipc' and p.parent.stat().st_mode & 0o77 == 0
-            for p in kernels
-        )
-        page = open_page(page.context.browser, 1400, 1200, console=False)
-        page.set_default_timeout(300_000)
-        page.goto(f'{address}?token={token}')
-        assert until(
-            lambda: page.locator('[role=status]').count() and status(page).startswith('Ready'), 180
-        ), (tmp_path / 'log').read_text()
-        assert page.title() == 'carve explore'
-        assert page.locator('.carve-explore figure img').count() == 3
-        level = lambda: sum(
-            map(int, page.evaluate('getComputedStyle(document.body).backgroundColor.match(/\\d+/g)'))
-        )
-        assert level() == 765
-        page.emulate_media(color_scheme='dark')
-        assert until(lambda: level() < 150)
-        page.get_by_label('Question').fill('What digit is on the blue cross?')
-        page.get_by_label('Question').press('Enter')
-        assert until(
-            lambda: (
-                'blue [cross]' in page.locator('.carve-explore').inner_text()
-                and status(page).startswith('Ready')
-            )
-        ), status(page)
-        with open(tmp_path / 'big.png', 'wb') as f:
-            f.truncate(201_000_000)
-        choose_file(page, tmp_path / 'big.png')
-        assert until(lambda: 'big.png has 201 MB' in status(page)), status(page)
-        assert not page.errors and not page.outside, (page.errors, page.outside)
-        page.close()
+    with explored(folder, 's.png', scene.question) as (address, port, token, _):
+        own = open_page(page.context.browser, 1400, 1200, console=False)
+        own.set_default_timeout(300_000)
+        own.goto(f'{address}?token={token}')
+        is_ready = lambda: own.locator('[role=status]').count() and status(own).startswith('Ready')
+        assert until(is_ready, 180), (folder / 'log').read_text()
+        yield SimpleNamespace(address=address, port=int(port), token=token, page=own, begun=begun)
+        own.close()
+
+
+def test_carve_explore_is_on_this_machine_only(opened):
+    "Another address of this machine, at which a server is reached that listens everywhere, does not reach it"
+    with socket.create_server(('0.0.0.0', 0)) as everywhere:
+        socket.create_connection(('127.0.0.2', everywhere.getsockname()[1]), 3).close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(('127.0.0.2', opened.port), 3)
+
+
+def test_carve_explore_wants_its_token(opened):
+    assert '/login' in urllib.request.urlopen(opened.address, timeout=20).url
+
+
+def test_carve_explore_names_no_other_host(opened):
+    address = f'{opened.address}?token={opened.token}'
+    served = urllib.request.urlopen(address, timeout=100).read().decode()
+    assert 'explore' in served
+    assert re.findall('(?:href|src)="(?:https?:)?//[^"]*', served) == []
+
+
+def test_no_other_account_hears_the_kernel_of_carve_explore(opened):
+    files = Path('/tmp').glob('voila_*/kernel-*.json')
+    kernels = [path for path in files if path.stat().st_mtime >= opened.begun]
+    assert kernels
+    for path in kernels:
+        assert json.loads(path.read_text())['transport'] == 'ipc'
+        assert path.parent.stat().st_mode & 0o77 == 0
+
+
+def test_carve_explore_shows_both_answers_and_the_images(opened):
+    assert opened.page.title() == 'carve explore'
+    assert opened.page.locator('.carve-explore figure img').count() == 3
+
+
+def test_carve_explore_is_dark_where_the_system_is(opened):
+    color = 'getComputedStyle(document.body).backgroundColor.match(/\\d+/g)'
+    brightness = lambda: sum(map(int, opened.page.evaluate(color)))
+    assert brightness() == 765
+    opened.page.emulate_media(color_scheme='dark')
+    assert until(lambda: brightness() < 150)
+
+
+def test_enter_asks_in_carve_explore(opened):
+    opened.page.get_by_label('Question').fill('What digit is on the blue cross?')
+    opened.page.get_by_label('Question').press('Enter')
+    text = lambda: opened.page.locator('.carve-explore').inner_text()
+    assert until(lambda: 'blue [cross]' in text() and status(opened.page).startswith('Ready')), status(
+        opened.page
+    )
+
+
+def test_carve_explore_refuses_a_file_over_the_limit(opened, tmp_path):
+    with open(tmp_path / 'big.png', 'wb') as file:
+        file.truncate(201_000_000)
+    choose_file(opened.page, tmp_path / 'big.png')
+    assert until(lambda: 'big.png has 201 MB' in status(opened.page)), status(opened.page)
+
+
+def test_carve_explore_ran_without_an_error_or_another_host(opened):
+    assert opened.page.errors == []
+    assert opened.page.outside == []
