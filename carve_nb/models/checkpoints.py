@@ -7,6 +7,7 @@ __all__ = [
     'SMALL',
     'TINY',
     'SMOL',
+    'PHOTO',
     'PACKAGED',
     'CHECKPOINTS',
     'ROUNDING',
@@ -33,11 +34,15 @@ if TYPE_CHECKING:
     import torch
 
 # %% ../../nbs/library/models/01_checkpoints.ipynb #903a4d26
-SMALL, TINY, SMOL = 'carve-small', 'carve-tiny', 'carve-smol'
+SMALL, TINY, SMOL, PHOTO = 'carve-small', 'carve-tiny', 'carve-smol', 'carve-photo'
 PACKAGED = dict.fromkeys(
     (SMALL, TINY), 'a small model that we trained on synthetic scenes; it knows nothing else'
 )
 PACKAGED[SMOL] = 'a released language model that we taught to see synthetic scenes; it knows no other images'
+PACKAGED[PHOTO] = (
+    'two released models (ImageNet, SmolLM2), joined here on photographs of Caltech-101; it knows 61 kinds of '
+    'things and printed digits, and nothing else'
+)
 CHECKPOINTS = Path(str(files('carve_nb'))) / 'checkpoints'  # a folder of each, under its name
 
 

