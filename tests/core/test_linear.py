@@ -99,6 +99,7 @@ FUNCTIONS = dict(
     why_no_words=lambda t: words.why_no_words(split(t), 'noun'),
     tokens_at=lambda t: words.tokens_at(split(t), 3, len(t)),
     split_text=lambda t: words.split_text(t, ','),
+    read_field=lambda t: words.read_field(f'[{t}]'),
     read_value=words.read_value,
     read_method=lambda t: words.read_method(f'carve:suffix={t.replace(":", "")}'),
 )

@@ -113,7 +113,7 @@ def short(monkeypatch, load_once):
 def test_table(name, models, copies, shell, tmp_path, monkeypatch):
     "The commands that --dry prints, with the price, are those that are run; the table has the paper's numbers and ours, with n"
     monkeypatch.setenv('COLUMNS', '300')
-    monkeypatch.setattr('carve_nb.cli.commands.ModelOptions.is_here', lambda self: name == 'main')
+    monkeypatch.setattr('carve_nb.cli.commands.is_here', lambda model: name == 'main')
     table, model = TABLES[name], OF[name]
     words = f'paper {name} --model {models[model]} --root {copies} --out runs --n 1'
     status, dry, err = shell(f'{words} --dry')
