@@ -57,6 +57,18 @@ def test_images_have_words():
     assert not [(name, source[:80]) for name, source in drawn if not own_words.search(source)]
 
 
+def test_folded_code_shows_what_it_made():
+    "The picture or table of each folded figure or table is stored: without it the page is empty there"
+    empty = []
+    for page in ALL:
+        for cell in page.nb['cells']:
+            made = {kind for o in cell.get('outputs', []) for kind in o.get('data', {})}
+            folded = re.search('code-summary: Code of this (figure|table)$', cell['source'], re.M)
+            if folded and not made & {'image/png', 'text/html', 'text/markdown'}:
+                empty.append((page.name, cell['id']))
+    assert empty == []
+
+
 def test_header_of_a_page():
     "A notebook to download, its source and Colab where pyproject.toml has an address; the path of one that needs the clone"
     page_html.ABOUT['a/b'] = dict(notebook='nbs/a/b.ipynb', alone=True, clone=False, about='')
