@@ -57,6 +57,7 @@ __all__ = [
     'draw_scene',
     'arm_images',
     'about',
+    'mark_peak',
     'look_in',
     'look_at',
     'ask_mosaic',
@@ -604,13 +605,21 @@ def about(scene: Scene) -> dict:
 
 
 # %% ../nbs/training/photographs.ipynb #f11f4b1c
-def look_in(rows: AttentionRows, query: str, box: tuple) -> dict:
-    "Where the peak of a token's row lies, of each layer and of their mean: 2 in the box, 1 a token beside it"
+def mark_peak(values: np.ndarray, box: tuple) -> int:  # one for each image token; pixels
+    "Mark where the peak lies: 2 in the box, 1 a token beside it, else 0"
+    return int(peak_in(values, box)) + int(peak_in(values, box, near=1))
+
+
+def look_in(rows: AttentionRows, query: str, box: tuple, other: tuple) -> dict:
+    "Where a token's row peaks, of each layer and of their mean; and whether the mean peaks in the other box"
     maps = [rows.saliency(query, layers=[layer]).values for layer in rows.layers]
     mean = rows.saliency(query, layers=list(rows.layers)).values.astype(float)
-    place = [int(peak_in(v, box)) + int(peak_in(v, box, near=1)) for v in (*maps, mean)]
     p = mean.flatten() / mean.sum()
-    return dict(peaks=place, entropy=float(-(p * np.log(p + 1e-12)).sum()))
+    return dict(
+        peaks=[mark_peak(values, box) for values in (*maps, mean)],
+        entropy=float(-(p * np.log(p + 1e-12)).sum()),
+        exchanged=mark_peak(mean, other),
+    )
 
 
 def look_at(vlm: VLM, words: Words, scene: Scene) -> dict:
@@ -620,9 +629,7 @@ def look_at(vlm: VLM, words: Words, scene: Scene) -> dict:
     for asked in (o, other):
         seen_by[asked.name] = vlm.capture(scene.image, QUESTIONS[0].format(asked.name), max_new_tokens=1)
     for name, asked, query in ('word', o, o.name), ('last', o, 'last'), ('other word', other, other.name):
-        seen = seen_by[asked.name]
-        exchanged = look_in(seen, query, (other if asked is o else o).box)['peaks'][-1]
-        rows[name] = look_in(seen, query, asked.box) | dict(exchanged=exchanged)
+        rows[name] = look_in(seen_by[asked.name], query, asked.box, (other if asked is o else o).box)
     *_, shown = ask_joined(vlm, [scene.image], [QUESTIONS[0].format(o.name)])
     like = words(shown[None])[0][0, :, NAMES.index(o.name)]
     cells = np.eye(GRID**2)
@@ -631,7 +638,7 @@ def look_at(vlm: VLM, words: Words, scene: Scene) -> dict:
     return dict(
         rows=rows,
         tokens={query: int(peak_in(values, o.box)) for query, values in maps.items()},
-        likeness=int(peak_in(like, o.box)) + int(peak_in(like, o.box, near=1)),
+        likeness=mark_peak(like, o.box),
         covers=[float(np.mean([peak_in(cell, o.box, near) for cell in cells])) for near in (0, 1)],
     )
 

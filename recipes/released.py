@@ -307,16 +307,18 @@ def packed_states(
     images = [piece for image in seen.unbind(1) for piece in (image, text('\n'))]
     prefix = torch.cat([text(OPENING), *images], 1)
     P = prefix.shape[1]
-    shown, last = torch.ones(P, dtype=torch.bool), P - images[-1].shape[1] - images[-2].shape[1]
+    shown = torch.ones(P, dtype=torch.bool)
     if keep < 1:
-        shown[encode(OPENING).numel() : last] = torch.rand(last - encode(OPENING).numel()) < keep
-    x = torch.cat([prefix[:, shown], E(batch['ids'])], 1)
-    turn = F.pad(batch['turn'], (int(shown.sum()), 0))
+        begin, last = text(OPENING).shape[1], P - sum(piece.shape[1] for piece in images[-2:])
+        shown[begin:last] = torch.rand(last - begin) < keep
+    prefix = prefix[:, shown]
+    x = torch.cat([prefix, E(batch['ids'])], 1)
+    turn = F.pad(batch['turn'], (prefix.shape[1], 0))
     places = torch.cat([shown.nonzero()[:, 0].expand(len(x), -1), P + batch['place']], 1)
     h = m.model.language_model(
         inputs_embeds=x, attention_mask=unseen(turn)[:, None], position_ids=places, use_cache=False
     ).last_hidden_state
-    return h[:, int(shown.sum()) :]
+    return h[:, prefix.shape[1] :]
 
 
 def answer_loss(
